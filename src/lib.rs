@@ -1,0 +1,28 @@
+//! fsvc: a file service over mutual TLS. The certificate is the identity.
+//!
+//! The modules in reading order; imports point down only (ARCHITECTURE.md draws the layers).
+
+#![forbid(unsafe_code)]
+
+// Vocabulary: pure.
+pub mod protocol;
+
+pub mod path;
+
+pub mod identity;
+
+pub mod digest;
+
+pub mod content;
+
+pub mod escape;
+
+// Parts: siblings.
+pub mod log;
+
+pub mod index;
+
+pub mod store;
+
+// Transport.
+pub mod tls;

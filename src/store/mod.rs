@@ -1,0 +1,179 @@
+//! The store: content, and nothing else.
+//!
+//! What is staged cannot be named by a client. What is published is whole. Calls block: they belong
+//! on a blocking thread.
+
+use std::collections::HashSet;
+use std::io;
+
+use thiserror::Error;
+
+use crate::content::{ContentId, Stamp};
+use crate::path::{Prefix, RemotePath};
+
+/// A content that is complete, durable, and not yet published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sealed {
+    pub content: ContentId,
+    /// Unlike that of any other content that this store sealed.
+    pub stamp: Stamp,
+}
+
+/// One step that makes the tree say what the log says. Each can be done twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Publication {
+    /// The staged content becomes the file at `path`.
+    Place {
+        content: ContentId,
+        stamp: Stamp,
+        path: RemotePath,
+    },
+    /// The file at `from`, if it has this stamp, becomes the file at `to`.
+    Rename {
+        from: RemotePath,
+        to: RemotePath,
+        stamp: Stamp,
+    },
+    /// The file at `path`, if it has this stamp, is gone.
+    Remove { path: RemotePath, stamp: Stamp },
+}
+
+/// What became of a publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// The tree says it, because of this call or already.
+    Done,
+    /// What should have been published is nowhere: the tree is as it was.
+    Missing,
+}
+
+/// A fault, named as a client may have to know it; the source is for the log.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("no file is there")]
+    NotFound,
+    #[error("{0} is not a regular file")]
+    NotAFile(RemotePath),
+    #[error("{above} is a file, so {path} cannot be")]
+    FileAbove { path: RemotePath, above: RemotePath },
+    #[error("{0} is a directory")]
+    Directory(RemotePath),
+    #[error("a link or another file system is in the way of {0}")]
+    Confined(RemotePath),
+    #[error("no space is left")]
+    OutOfSpace(#[source] io::Error),
+    #[error("the store takes no changes since an I/O error: {0}")]
+    ReadOnly(String),
+    #[error("{during} failed")]
+    Io {
+        during: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A content that is being written. Dropping it removes what was staged.
+pub trait Upload: Send {
+    /// Appends a piece.
+    ///
+    /// # Errors
+    /// The disk is full or failed; the upload is worth nothing more.
+    fn write(&mut self, piece: &[u8]) -> Result<(), StoreError>;
+
+    /// Makes what was written durable. An error of the sync is final: what was staged is removed
+    /// and the store takes no more changes.
+    ///
+    /// # Errors
+    /// The disk is full or failed.
+    fn seal(self: Box<Self>) -> Result<Sealed, StoreError>;
+}
+
+/// A file open for reading: the same content to the end, whatever is published meanwhile.
+pub trait Content: Send {
+    /// What the file is recognised by.
+    fn stamp(&self) -> Stamp;
+
+    /// Fills as much of `buffer` as the file holds from `offset` on; zero at its end.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+/// One name in a directory of the tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Name {
+    File { name: String, stamp: Stamp },
+    Directory { name: String },
+}
+
+/// Names of one directory, in the order of their bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    pub names: Vec<Name>,
+    /// Whether there are names after the last of these.
+    pub more: bool,
+    /// How many names no remote path can spell: not among `names`.
+    pub n_unnameable: u64,
+}
+
+/// Where content lives.
+pub trait Store: Send + Sync {
+    /// Begins a content of `size` bytes, where that is known.
+    ///
+    /// # Errors
+    /// The store is full, read-only or failed.
+    fn begin(&self, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError>;
+
+    /// Removes a sealed content that will not be published.
+    fn discard(&self, content: ContentId);
+
+    /// Makes sure that a file can be published at `path`: its directories are there, durably, and
+    /// nothing that is not a file has its name.
+    ///
+    /// # Errors
+    /// The name is taken, or the disk is full or failed.
+    fn prepare(&self, path: &RemotePath) -> Result<(), StoreError>;
+
+    /// Publishes one step; it is visible at once and durable after [`Store::sync`].
+    ///
+    /// # Errors
+    /// The disk failed: the store takes no more changes.
+    fn publish(&self, publication: &Publication) -> Result<Published, StoreError>;
+
+    /// Makes every publication since the last call durable.
+    ///
+    /// # Errors
+    /// The disk failed: the store takes no more changes.
+    fn sync(&self) -> Result<(), StoreError>;
+
+    /// Opens a file for reading. No link is followed; what is not a regular file is refused.
+    ///
+    /// # Errors
+    /// No file is there, or the disk failed.
+    fn open(&self, path: &RemotePath) -> Result<Box<dyn Content>, StoreError>;
+
+    /// What the file at a path is recognised by.
+    ///
+    /// # Errors
+    /// No file is there, or the disk failed.
+    fn stat(&self, path: &RemotePath) -> Result<Stamp, StoreError>;
+
+    /// Up to `n_max` names of a directory after `after`, in the order of their bytes. Memory is
+    /// bounded by `n_max`, not by the directory.
+    ///
+    /// # Errors
+    /// No such directory is there, or the disk failed.
+    fn list(
+        &self,
+        directory: &Prefix,
+        after: Option<&str>,
+        n_max: usize,
+    ) -> Result<Names, StoreError>;
+
+    /// Removes every staged content that is not in `keep`; says how many.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn sweep(&self, keep: &HashSet<ContentId>) -> Result<usize, StoreError>;
+}
