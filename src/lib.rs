@@ -25,4 +25,8 @@ pub mod index;
 pub mod store;
 
 // Transport.
+pub mod socket;
+
+pub mod connection;
+
 pub mod tls;

@@ -3,4 +3,105 @@
 //! TLS 1.3 only, one crypto provider, no resumption: a resumed session would pass by the
 //! certificate check.
 
+mod bundle;
+pub mod client;
+pub mod identity;
 pub mod pem;
+pub mod refusal;
+pub mod server;
+pub mod x509;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs;
+use thiserror::Error;
+
+use pem::PemError;
+use x509::X509Error;
+
+/// The one crypto provider, named wherever TLS is configured.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// Why TLS cannot be configured from the files at hand.
+#[derive(Debug, Error)]
+pub enum TlsError {
+    #[error(transparent)]
+    Pem(#[from] PemError),
+    #[error("{}: not a certificate that can be used", path.display())]
+    X509 {
+        path: PathBuf,
+        #[source]
+        source: X509Error,
+    },
+    #[error("{} is readable by everyone (mode {mode:04o})", path.display())]
+    OpenKey { path: PathBuf, mode: u32 },
+    #[error("{} does not belong to {}", key.display(), certificate.display())]
+    KeyMismatch { key: PathBuf, certificate: PathBuf },
+    #[error("{}: the certificate {subject} is not a CA, so it cannot be trusted as one", path.display())]
+    NotACa { path: PathBuf, subject: String },
+    #[error("{}: the CA {subject} may not sign certificates (no keyCertSign)", path.display())]
+    CannotSign { path: PathBuf, subject: String },
+    #[error("{}: the certificate {subject} expired {expired}", path.display())]
+    Expired {
+        path: PathBuf,
+        subject: String,
+        expired: String,
+    },
+    #[error("{}: the certificate {subject} is not valid until {from}; this clock says {now}", path.display())]
+    NotYetValid {
+        path: PathBuf,
+        subject: String,
+        from: String,
+        now: String,
+    },
+    #[error("{}: the certificate {subject} is not for {role} use", path.display())]
+    WrongRole {
+        path: PathBuf,
+        subject: String,
+        role: &'static str,
+    },
+    #[error("{} trusts {subject}, but {} has no revocation list from it", bundle.display(), crl.display())]
+    NoRevocationList {
+        bundle: PathBuf,
+        crl: PathBuf,
+        subject: String,
+    },
+    #[error("TLS cannot be configured from {}", path.display())]
+    Rustls {
+        path: PathBuf,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl TlsError {
+    /// What the operator can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Pem(error) => error.hint().map(str::to_owned),
+            Self::OpenKey { path, .. } => Some(format!("chmod 600 {}", path.display())),
+            Self::KeyMismatch { .. } => {
+                Some("which of the two was replaced last? put the matching pair back".to_owned())
+            }
+            Self::NotACa { .. } => {
+                Some("take it out: whoever holds its key could name anybody".to_owned())
+            }
+            Self::Expired { .. } => Some(
+                "fsvc gen-certs renews what it made; another CA's file comes from there".to_owned(),
+            ),
+            Self::NotYetValid { .. } => Some("one of the two clocks is wrong".to_owned()),
+            Self::WrongRole { .. } => {
+                Some("were the server's and a client's files swapped?".to_owned())
+            }
+            Self::NoRevocationList { .. } => Some(
+                "add that CA's list (an empty one will do), or start with --no-revocation"
+                    .to_owned(),
+            ),
+            Self::X509 { .. } | Self::CannotSign { .. } | Self::Rustls { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! The certificates that are trusted to sign others.
+//!
+//! rustls takes any certificate as an anchor, a leaf or an expired one among them (RFC 5280 leaves
+//! it to the application); here each is looked at first.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use rustls::RootCertStore;
+
+use super::x509::Facts;
+use super::{TlsError, pem};
+
+/// Trust anchors, each one vetted, and what they say.
+pub(super) struct Bundle {
+    pub(super) roots: RootCertStore,
+    pub(super) facts: Vec<Facts>,
+}
+
+/// Reads a file of CA certificates.
+///
+/// # Errors
+/// The file cannot be read, or one of its certificates may not be trusted as a CA.
+pub(super) fn read(path: &Path, now: Timestamp) -> Result<Bundle, TlsError> {
+    let mut bundle = Bundle {
+        roots: RootCertStore::empty(),
+        facts: Vec::new(),
+    };
+    for certificate in pem::read_certificates(path)? {
+        let facts = Facts::read(&certificate).map_err(|source| TlsError::X509 {
+            path: path.to_owned(),
+            source,
+        })?;
+        if !facts.is_ca {
+            return Err(TlsError::NotACa {
+                path: path.to_owned(),
+                subject: facts.subject,
+            });
+        }
+        if !facts.may_sign {
+            return Err(TlsError::CannotSign {
+                path: path.to_owned(),
+                subject: facts.subject,
+            });
+        }
+        check_dates(path, &facts, now)?;
+        bundle
+            .roots
+            .add(certificate)
+            .map_err(|source| TlsError::Rustls {
+                path: path.to_owned(),
+                source: Box::new(source),
+            })?;
+        bundle.facts.push(facts);
+    }
+    Ok(bundle)
+}
+
+/// Refuses a certificate that is not valid now.
+pub(super) fn check_dates(path: &Path, facts: &Facts, now: Timestamp) -> Result<(), TlsError> {
+    if facts.not_after < now {
+        return Err(TlsError::Expired {
+            path: path.to_owned(),
+            subject: facts.subject.clone(),
+            expired: facts.not_after.to_string(),
+        });
+    }
+    if facts.not_before > now {
+        return Err(TlsError::NotYetValid {
+            path: path.to_owned(),
+            subject: facts.subject.clone(),
+            from: facts.not_before.to_string(),
+            now: now.to_string(),
+        });
+    }
+    Ok(())
+}
