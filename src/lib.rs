@@ -18,6 +18,8 @@ pub mod content;
 pub mod escape;
 
 // Parts: siblings.
+pub mod database;
+
 pub mod log;
 
 pub mod index;

@@ -2,6 +2,9 @@
 //!
 //! A pure fold over records: rebuilt from the log it comes out equal. Calls block.
 
+pub mod embedded;
+pub mod fold;
+
 use thiserror::Error;
 
 use crate::log::{Entry, Sequence};

@@ -3,6 +3,8 @@
 //! A record is the only thing that changes state. Conditions are checked inside the append, against
 //! what the log itself says, never before it. Calls block: they belong on a blocking thread.
 
+pub mod embedded;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -159,6 +161,18 @@ impl Sequence {
     /// The one after this.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+}
+
+impl Draft {
+    /// The record that this becomes in its place.
+    pub fn into_record(self, sequence: Sequence) -> Record {
+        Record {
+            sequence,
+            identity: self.identity,
+            time: self.time,
+            changes: self.changes,
+        }
     }
 }
 
