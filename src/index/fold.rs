@@ -94,11 +94,14 @@ pub fn check<E: Entries>(draft: &Draft, entries: &E) -> Result<Result<(), Confli
 
 fn holds<E: Entries>(condition: &Condition, entries: &E) -> Result<Result<(), Conflict>, E::Error> {
     let path = match condition {
-        Condition::Absent(path) | Condition::Version(path, _) => path.clone(),
+        Condition::Absent(path) | Condition::Present(path) | Condition::Version(path, _) => {
+            path.clone()
+        }
     };
     let found = entries.lookup(&path)?.map(|indexed| indexed.version);
     Ok(match (condition, found) {
-        (Condition::Absent(_), None) => Ok(()),
+        (Condition::Absent(_), None) | (Condition::Present(_), Some(_)) => Ok(()),
+        (Condition::Present(_), None) => Err(Conflict::Missing { path }),
         (Condition::Absent(_), Some(found)) => Err(Conflict::Exists { path, found }),
         (&Condition::Version(_, wanted), None) => Err(Conflict::Gone { path, wanted }),
         (&Condition::Version(_, wanted), Some(found)) => same(path, wanted, found),

@@ -50,6 +50,8 @@ pub enum Change {
 pub enum Condition {
     /// No file is at the path.
     Absent(RemotePath),
+    /// A file is at the path.
+    Present(RemotePath),
     /// The file at the path was made by this record.
     Version(RemotePath, Sequence),
 }
@@ -80,6 +82,8 @@ pub struct Record {
 pub enum Conflict {
     #[error("{path} is there already, at version {}", found.0)]
     Exists { path: RemotePath, found: Sequence },
+    #[error("{path} is not there")]
+    Missing { path: RemotePath },
     #[error("{path} is at version {}, not {}", found.0, wanted.0)]
     Changed {
         path: RemotePath,
