@@ -26,6 +26,8 @@ pub mod index;
 
 pub mod store;
 
+pub mod policy;
+
 // Transport.
 pub mod socket;
 

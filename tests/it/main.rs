@@ -6,3 +6,5 @@ mod database_faults;
 mod index_suite;
 mod journal;
 mod log_suite;
+mod policy_refusals;
+mod policy_suite;
