@@ -3,7 +3,7 @@
 //! A batch is one transaction and one sync, and the view that is folded in it is never ahead of
 //! the log or behind it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
@@ -20,6 +20,9 @@ const PUBLISHED: &str = "published";
 pub struct EmbeddedLog<F> {
     database: Arc<Database>,
     view: Arc<F>,
+    /// Held through an append: between its commit and the look at what became of it, nobody else
+    /// may take its place in the log.
+    turn: Mutex<()>,
 }
 
 type Results = Vec<Result<Sequence, Conflict>>;
@@ -31,7 +34,11 @@ impl<F: Fold<WriteTransaction>> EmbeddedLog<F> {
     /// The engine failed, or another version of this program wrote the log.
     pub fn open(database: Arc<Database>, view: Arc<F>) -> Result<Self, LogError> {
         database.write(begin)?;
-        Ok(Self { database, view })
+        Ok(Self {
+            database,
+            view,
+            turn: Mutex::new(()),
+        })
     }
 
     fn append_all(
@@ -59,6 +66,7 @@ impl<F: Fold<WriteTransaction>> EmbeddedLog<F> {
 
 impl<F: Fold<WriteTransaction>> Log for EmbeddedLog<F> {
     fn append(&self, drafts: &[Draft], published: Sequence) -> Result<Results, LogError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut attempted = None;
         let outcome = self.database.write(|transaction| {
             let (results, last) = self.append_all(transaction, drafts)?;
@@ -73,7 +81,7 @@ impl<F: Fold<WriteTransaction>> Log for EmbeddedLog<F> {
         // A commit can fail after all of it reached the disk; what the reopened log says decides.
         match (outcome, attempted) {
             (Err(error), Some((results, last))) if !self.database.is_read_only() => {
-                let landed = self.head().is_ok_and(|head| head >= last);
+                let landed = self.head().is_ok_and(|head| head == last);
                 if landed { Ok(results) } else { Err(error) }
             }
             (outcome, _) => outcome,

@@ -18,6 +18,7 @@ const SOUND: u8 = 0;
 const FULL: u8 = 1;
 const NO_GROWTH: u8 = 2;
 const NO_SYNC: u8 = 3;
+const LATE: u8 = 4;
 
 /// A disk in memory that outlives the engine, and fails when it is told to.
 #[derive(Debug, Clone, Default)]
@@ -89,6 +90,11 @@ impl StorageBackend for Disk {
         }
         let start = usize::try_from(offset).unwrap();
         self.bytes.lock().unwrap()[start..start + data.len()].copy_from_slice(data);
+        if self.is(LATE) && !self.takes_a_write() {
+            // Once, so that what follows can look at what is there.
+            self.turn(SOUND);
+            return Err(ErrorKind::StorageFull.into());
+        }
         Ok(())
     }
 }
@@ -141,6 +147,25 @@ fn a_full_disk_refuses_and_recovers_wherever_it_strikes() {
         append(&log, n_accepted).unwrap();
         assert_eq!(log.head().unwrap(), head.next());
     }
+}
+
+#[test]
+fn a_commit_that_failed_late_is_in_the_log_or_refused_never_both() {
+    let mut n_landed = 0;
+    for n_writes_left in 0..12 {
+        let disk = Disk::default();
+        let (log, _) = open_on(Arc::new(disk.database().unwrap()));
+        append(&log, 0).unwrap();
+        disk.n_writes_left.store(n_writes_left, Ordering::SeqCst);
+        disk.turn(LATE);
+        let is_in = append(&log, 1).is_ok();
+        let was_struck = disk.is(SOUND);
+        n_landed += usize::from(is_in && was_struck);
+        disk.turn(SOUND);
+        assert_eq!(log.head().unwrap(), Sequence(1 + u64::from(is_in)));
+        append(&log, 2).unwrap();
+    }
+    assert!(n_landed > 0);
 }
 
 #[test]
