@@ -17,6 +17,8 @@ pub mod content;
 
 pub mod escape;
 
+pub mod fault;
+
 // Parts: siblings.
 pub mod database;
 

@@ -3,6 +3,8 @@
 //! What is staged cannot be named by a client. What is published is whole. Calls block: they belong
 //! on a blocking thread.
 
+pub mod local;
+
 use std::collections::HashSet;
 use std::io;
 

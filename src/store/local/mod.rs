@@ -1,0 +1,240 @@
+//! The store as a plain directory tree, that other programs can read.
+//!
+//! Nothing half-written is ever visible in the tree: a content is written under `.fsvc/staging`, on
+//! the same file system, and appears by rename. After an error that may have cost content the store
+//! takes no more changes.
+
+mod confine;
+mod directories;
+mod list;
+mod publish;
+mod staging;
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rustix::fs::{
+    Advice, FlockOperation, Mode, OFlags, fadvise, fchmod, flock, fsync, mkdirat, openat,
+};
+use rustix::io::Errno;
+
+use crate::content::{ContentId, Stamp};
+use crate::path::{Prefix, RESERVED_PREFIX, RemotePath};
+use crate::store::{Content, Names, Publication, Published, Store, StoreError, Upload};
+use confine::Tree;
+use directories::Dirty;
+use publish::Publisher;
+use staging::Staging;
+
+const PRIVATE_MODE: Mode = Mode::RWXU;
+const LOCK_MODE: Mode = Mode::from_raw_mode(0o600);
+/// A file from which the kernel is told to read ahead.
+const LARGE_SIZE: u64 = 1 << 20;
+
+/// A store in a directory, for one server at a time.
+pub struct LocalStore {
+    tree: Tree,
+    staging: Arc<Staging>,
+    /// Held while names of the tree change, so that no name is relied on before its directory is
+    /// known to need a sync.
+    dirty: Mutex<Dirty>,
+    /// Held during a sync: whoever finds nothing to sync must wait for the one who took it.
+    syncing: Mutex<()>,
+    _lock: OwnedFd,
+}
+
+/// Whether the store takes changes, and if not, why.
+#[derive(Default)]
+struct Health(OnceLock<String>);
+
+struct LocalContent {
+    file: File,
+    stamp: Stamp,
+}
+
+impl LocalStore {
+    /// Opens the store in `root`, which is made if only its last name is missing. Uploads leave
+    /// `reserve` bytes of the file system free.
+    ///
+    /// # Errors
+    /// The root is not a directory, another server uses it, or the disk failed.
+    pub fn open(root: &Path, reserve: u64) -> Result<Self, StoreError> {
+        let tree = Tree::open(root)?;
+        let opening = |error| failed("opening .fsvc in the root as a directory of its own", error);
+        let top = tree.directory("").map_err(opening)?;
+        let private = private_directory(&top, RESERVED_PREFIX).map_err(opening)?;
+        let lock = lock(&private)?;
+        let staged = private_directory(&private, "staging").map_err(opening)?;
+        Ok(Self {
+            tree,
+            staging: Arc::new(Staging::new(staged, reserve)?),
+            dirty: Mutex::default(),
+            syncing: Mutex::default(),
+            _lock: lock,
+        })
+    }
+
+    /// The right to change names, with the directories that wait for a sync.
+    fn changing(&self) -> Result<MutexGuard<'_, Dirty>, StoreError> {
+        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+        self.staging.health.check()?;
+        if dirty.is_full() {
+            dirty
+                .sync()
+                .map_err(|error| self.staging.health.lose(error))?;
+        }
+        Ok(dirty)
+    }
+}
+
+impl Store for LocalStore {
+    fn begin(&self, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError> {
+        Arc::clone(&self.staging).begin(size)
+    }
+
+    fn discard(&self, content: ContentId) {
+        // A file that stays behind is swept at the next start.
+        let _ = self.staging.discard(content);
+    }
+
+    /// The new directories are durable with the next [`Store::sync`], which an acknowledgement
+    /// waits for anyway; until then a crash leaves nothing that publishing would not make again.
+    fn prepare(&self, path: &RemotePath) -> Result<(), StoreError> {
+        self.staging.health.check()?;
+        let parent = match directories::parent(&self.tree, path)? {
+            Some(parent) => parent,
+            None => directories::make_parent(&self.tree, path, &mut *self.changing()?)?,
+        };
+        directories::check_name(&parent, path)
+    }
+
+    fn publish(&self, publication: &Publication) -> Result<Published, StoreError> {
+        let mut dirty = self.changing()?;
+        let mut publisher = Publisher {
+            tree: &self.tree,
+            staging: &self.staging,
+            dirty: &mut dirty,
+        };
+        publisher
+            .publish(publication)
+            .map_err(|error| self.staging.health.lose(error))
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.staging.health.check()?;
+        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = std::mem::take(&mut *dirty);
+        drop(dirty);
+        taken
+            .sync()
+            .map_err(|error| self.staging.health.lose(error))
+    }
+
+    fn open(&self, path: &RemotePath) -> Result<Box<dyn Content>, StoreError> {
+        let (file, stamp) = self.tree.file(path)?;
+        if stamp.size > LARGE_SIZE {
+            // Advice only: a file system that takes none reads all the same.
+            let _ = fadvise(&file, 0, None, Advice::Sequential);
+        }
+        Ok(Box::new(LocalContent { file, stamp }))
+    }
+
+    fn stat(&self, path: &RemotePath) -> Result<Stamp, StoreError> {
+        self.tree.stamp(path)
+    }
+
+    fn list(
+        &self,
+        directory: &Prefix,
+        after: Option<&str>,
+        n_max: usize,
+    ) -> Result<Names, StoreError> {
+        list::list(&self.tree, directory, after, n_max)
+    }
+
+    fn sweep(&self, keep: &HashSet<ContentId>) -> Result<usize, StoreError> {
+        self.staging.sweep(keep)
+    }
+}
+
+impl Content for LocalContent {
+    fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut n_read = 0;
+        while n_read < buffer.len() {
+            match self
+                .file
+                .read_at(&mut buffer[n_read..], offset + n_read as u64)
+            {
+                Ok(0) => break,
+                Ok(n) => n_read += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(n_read)
+    }
+}
+
+impl Health {
+    fn check(&self) -> Result<(), StoreError> {
+        match self.0.get() {
+            None => Ok(()),
+            Some(reason) => Err(StoreError::ReadOnly(reason.clone())),
+        }
+    }
+
+    /// Ends all changes because of `error`; the first reason stays.
+    fn lose(&self, error: StoreError) -> StoreError {
+        self.0.get_or_init(|| match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        });
+        error
+    }
+}
+
+/// Names an I/O failure; a full disk is its own refusal wherever it is met.
+fn failed(during: &'static str, error: impl Into<io::Error>) -> StoreError {
+    let source = error.into();
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::OutOfSpace(source),
+        _ => StoreError::Io { during, source },
+    }
+}
+
+/// A directory for the owner alone, made if it is missing.
+fn private_directory(above: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    match mkdirat(above, name, PRIVATE_MODE) {
+        Ok(()) => fsync(above)?,
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let directory = confine::open_directory(above, name)?;
+    fchmod(&directory, PRIVATE_MODE)?;
+    Ok(directory)
+}
+
+fn lock(private: &OwnedFd) -> Result<OwnedFd, StoreError> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let lock = openat(private, "lock", flags, LOCK_MODE)
+        .map_err(|error| failed("opening .fsvc/lock", error))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(failed(
+            "locking the root, which another server uses (stop it or give another root),",
+            Errno::WOULDBLOCK,
+        )),
+        Err(error) => Err(failed("locking .fsvc/lock", error)),
+    }
+}

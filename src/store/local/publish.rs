@@ -1,0 +1,187 @@
+//! Making the tree say what the log says.
+//!
+//! Every step can be done twice: what it finds done already is made durable all the same, since the
+//! process that did it may not have come to its sync.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{AtFlags, renameat, unlinkat};
+use rustix::io::Errno;
+
+use super::confine::{Tree, stamp, status};
+use super::directories::{Dirty, clear_hollow, make_parent, parent, prune};
+use super::failed;
+use super::staging::Staging;
+use crate::content::{ContentId, Stamp};
+use crate::fault;
+use crate::path::RemotePath;
+use crate::store::{Publication, Published, StoreError};
+
+/// How often a step is tried again when other programs change the directories under it.
+const ATTEMPTS_MAX: usize = 16;
+
+/// What a publication works on.
+pub(super) struct Publisher<'a> {
+    pub(super) tree: &'a Tree,
+    pub(super) staging: &'a Staging,
+    pub(super) dirty: &'a mut Dirty,
+}
+
+/// A regular file, by the directory it is in.
+struct Found {
+    directory: OwnedFd,
+    inode: (u64, u64),
+}
+
+impl Publisher<'_> {
+    pub(super) fn publish(&mut self, publication: &Publication) -> Result<Published, StoreError> {
+        match publication {
+            Publication::Place {
+                content,
+                stamp,
+                path,
+            } => self.place(*content, *stamp, path),
+            Publication::Rename { from, to, stamp } => self.rename(from, to, *stamp),
+            Publication::Remove { path, stamp } => self.remove(path, *stamp),
+        }
+    }
+
+    fn place(
+        &mut self,
+        content: ContentId,
+        wanted: Stamp,
+        path: &RemotePath,
+    ) -> Result<Published, StoreError> {
+        let name = content.to_string();
+        let staged = status(&self.staging.directory, &name)
+            .map_err(|error| failed("looking at a staged file", error))?;
+        if staged.as_ref().and_then(stamp) != Some(wanted) {
+            return self.settled(path, wanted);
+        }
+        let directory = self.move_to(&self.staging.directory, &name, path)?;
+        self.dirty.insert(directory);
+        Ok(Published::Done)
+    }
+
+    fn rename(
+        &mut self,
+        from: &RemotePath,
+        to: &RemotePath,
+        wanted: Stamp,
+    ) -> Result<Published, StoreError> {
+        let Some(source) = self.find(from, wanted)? else {
+            if let Ok(Some(directory)) = parent(self.tree, from) {
+                self.dirty.insert(directory);
+            }
+            prune(self.tree, from, self.dirty)?;
+            return self.settled(to, wanted);
+        };
+        if from == to {
+            return self.settled(to, wanted);
+        }
+        match self.find(to, wanted)? {
+            // To rename one name of a file over another of its names does nothing.
+            Some(target) if target.inode == source.inode => {
+                unlink(&source.directory, from.file_name())
+                    .map_err(|error| failed("removing the old name of a file", error))?;
+            }
+            _ => {
+                let directory = self.move_to(&source.directory, from.file_name(), to)?;
+                self.dirty.insert(directory);
+            }
+        }
+        self.dirty.insert(source.directory);
+        prune(self.tree, from, self.dirty)?;
+        Ok(Published::Done)
+    }
+
+    fn remove(&mut self, path: &RemotePath, wanted: Stamp) -> Result<Published, StoreError> {
+        match self.find(path, wanted)? {
+            Some(found) => {
+                unlink(&found.directory, path.file_name())
+                    .map_err(|error| failed("removing a file", error))?;
+                self.dirty.insert(found.directory);
+            }
+            None => {
+                if let Ok(Some(directory)) = parent(self.tree, path) {
+                    self.dirty.insert(directory);
+                }
+            }
+        }
+        prune(self.tree, path, self.dirty)?;
+        Ok(Published::Done)
+    }
+
+    /// The outcome when there is nothing to move: done if the file stands where it should.
+    fn settled(&mut self, path: &RemotePath, wanted: Stamp) -> Result<Published, StoreError> {
+        let Some(found) = self.find(path, wanted)? else {
+            return Ok(Published::Missing);
+        };
+        self.dirty.insert(found.directory);
+        Ok(Published::Done)
+    }
+
+    /// The file at `path`, if it has the stamp. Whatever else is there is not ours.
+    fn find(&self, path: &RemotePath, wanted: Stamp) -> Result<Option<Found>, StoreError> {
+        let directory = match parent(self.tree, path) {
+            Ok(Some(directory)) => directory,
+            Err(error @ (StoreError::Io { .. } | StoreError::OutOfSpace(_))) => return Err(error),
+            Ok(None) | Err(_) => return Ok(None),
+        };
+        let found = status(&directory, path.file_name())
+            .map_err(|error| failed("looking at a published file", error))?
+            .filter(|status| stamp(status) == Some(wanted));
+        Ok(found.map(|status| Found {
+            directory,
+            inode: (status.st_dev, status.st_ino),
+        }))
+    }
+
+    /// Moves the file to `path` and returns the directory that it is in now.
+    fn move_to(
+        &mut self,
+        source: &OwnedFd,
+        name: &str,
+        path: &RemotePath,
+    ) -> Result<OwnedFd, StoreError> {
+        for _ in 0..ATTEMPTS_MAX {
+            let target = make_parent(self.tree, path, self.dirty)?;
+            let Err(error) = rename_file(source, name, &target, path.file_name()) else {
+                return Ok(target);
+            };
+            match Errno::from_io_error(&error) {
+                // The directory went while we held it.
+                Some(Errno::NOENT) => {}
+                Some(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+                    let cleared = clear_hollow(&target, path.file_name())
+                        .map_err(|error| failed("clearing a name for a file", error))?;
+                    if !cleared {
+                        return Err(StoreError::Directory(path.clone()));
+                    }
+                }
+                Some(Errno::XDEV) => return Err(StoreError::Confined(path.clone())),
+                _ => return Err(failed("publishing a file", error)),
+            }
+        }
+        Err(failed(
+            "publishing into directories that keep changing",
+            Errno::AGAIN,
+        ))
+    }
+}
+
+fn rename_file(source: &OwnedFd, name: &str, target: &OwnedFd, to: &str) -> io::Result<()> {
+    fault::point("store.publish.rename")?;
+    renameat(source, name, target, to)?;
+    fault::point("store.publish.rename.after")
+}
+
+/// Removes a name; it may be gone already.
+fn unlink(directory: &OwnedFd, name: &str) -> io::Result<()> {
+    fault::point("store.publish.unlink")?;
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => fault::point("store.publish.unlink.after"),
+        Err(errno) => Err(errno.into()),
+    }
+}

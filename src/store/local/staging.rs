@@ -1,0 +1,271 @@
+//! Contents that are being written, where no client can name them.
+//!
+//! A staged file is durable before it is sealed, and gone when its upload fails or is dropped. A
+//! sync that failed is never tried again: the kernel reports the loss once and then forgets it.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{
+    AtFlags, Dir, FallocateFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fallocate, fstat,
+    fstatvfs, fsync, ftruncate, futimens, openat, unlinkat,
+};
+use rustix::io::{Errno, retry_on_intr, write};
+
+use super::{Health, confine, failed};
+use crate::content::{ContentId, Stamp};
+use crate::fault;
+use crate::store::{Sealed, StoreError, Upload};
+
+/// Bytes that an upload may write between two looks at the free space.
+const UNCHECKED_SIZE_MAX: u64 = 8 << 20;
+const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+/// One nanosecond before a multiple of every step in which file systems keep times.
+const PROBE_NS: i64 = 1_700_000_000_000_000_000 - 1;
+const SECOND_NS: i64 = 1_000_000_000;
+
+/// The directory of staged files.
+pub(super) struct Staging {
+    pub(super) directory: OwnedFd,
+    pub(super) health: Health,
+    /// Bytes of free space that uploads leave alone.
+    reserve: u64,
+    clock: Clock,
+}
+
+/// Gives every sealed content its own modification time.
+struct Clock {
+    /// The step in which the file system keeps times: within one, two files look alike.
+    step_ns: i64,
+    last: AtomicI64,
+}
+
+struct LocalUpload {
+    staging: Arc<Staging>,
+    content: ContentId,
+    file: OwnedFd,
+    n_written: u64,
+    n_unchecked: u64,
+    /// Bytes that the file system has set aside for this file.
+    n_allocated: u64,
+    sealed: bool,
+}
+
+impl Staging {
+    /// Takes the directory; it must be on the file system of the tree.
+    pub(super) fn new(directory: OwnedFd, reserve: u64) -> Result<Self, StoreError> {
+        let mut staging = Self {
+            directory,
+            health: Health::default(),
+            reserve,
+            clock: Clock {
+                step_ns: 1,
+                last: AtomicI64::new(0),
+            },
+        };
+        staging.clock.step_ns = staging.probe_step()?;
+        Ok(staging)
+    }
+
+    pub(super) fn begin(self: Arc<Self>, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError> {
+        self.health.check()?;
+        self.check_space(size.unwrap_or_default())?;
+        let (content, file) = self
+            .create()
+            .map_err(|error| failed("creating a staged file", error))?;
+        let mut upload = LocalUpload {
+            staging: self,
+            content,
+            file,
+            n_written: 0,
+            n_unchecked: 0,
+            n_allocated: 0,
+            sealed: false,
+        };
+        fault::point("store.stage.create.after")
+            .map_err(|error| failed("creating a staged file", error))?;
+        upload.allocate(size.unwrap_or_default())?;
+        Ok(Box::new(upload))
+    }
+
+    /// Removes a staged content, if it is there.
+    pub(super) fn discard(&self, content: ContentId) -> Result<(), Errno> {
+        match unlinkat(&self.directory, content.to_string(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Removes every staged content that is not in `keep`.
+    pub(super) fn sweep(&self, keep: &HashSet<ContentId>) -> Result<usize, StoreError> {
+        let sweeping = |error: Errno| failed("sweeping the staged files", error);
+        let mut n_removed = 0;
+        for entry in Dir::read_from(&self.directory).map_err(sweeping)? {
+            let entry = entry.map_err(sweeping)?;
+            let name = entry.file_name().to_str().unwrap_or_default();
+            let Ok(content) = name.parse() else { continue };
+            if !keep.contains(&content) {
+                self.discard(content).map_err(sweeping)?;
+                n_removed += 1;
+            }
+        }
+        Ok(n_removed)
+    }
+
+    fn create(&self) -> io::Result<(ContentId, OwnedFd)> {
+        fault::point("store.stage.create")?;
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random)
+            .map_err(|_| io::Error::other("no random numbers are to be had"))?;
+        let content = ContentId::from_random(random);
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.directory, content.to_string(), flags, FILE_MODE)?;
+        Ok((content, file))
+    }
+
+    /// Whether `size` more bytes leave the reserve alone.
+    fn check_space(&self, size: u64) -> Result<(), StoreError> {
+        let space = fstatvfs(&self.directory)
+            .map_err(|error| failed("looking at the free space", error))?;
+        let free = space.f_bavail.saturating_mul(space.f_frsize);
+        let needed = self.reserve.saturating_add(size);
+        if free >= needed {
+            return Ok(());
+        }
+        Err(StoreError::OutOfSpace(io::Error::new(
+            io::ErrorKind::StorageFull,
+            format!(
+                "{free} bytes are free and {needed} are needed, {} of them as the reserve",
+                self.reserve
+            ),
+        )))
+    }
+
+    fn probe_step(&self) -> Result<i64, StoreError> {
+        let probing = |error| failed("trying out the times of the file system", error);
+        let (content, file) = self.create().map_err(probing)?;
+        let kept = set_modified(&file, PROBE_NS)
+            .and_then(|()| fstat(&file))
+            .map(|status| {
+                status.st_mtime * SECOND_NS + i64::try_from(status.st_mtime_nsec).unwrap_or(0)
+            });
+        self.discard(content)
+            .map_err(|error| probing(error.into()))?;
+        let kept = kept.map_err(|error| probing(error.into()))?;
+        Ok((PROBE_NS - kept).max(0) + 1)
+    }
+}
+
+impl Clock {
+    /// Now, or the next time that was not given out yet, in nanoseconds since 1970.
+    fn next(&self) -> i64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.map_or(0, |now| i64::try_from(now.as_nanos()).unwrap_or(0));
+        let step = |last: i64| (now / self.step_ns).max(last + 1);
+        let last = self
+            .last
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(step(last))
+            });
+        step(last.unwrap_or_default()) * self.step_ns
+    }
+}
+
+impl LocalUpload {
+    /// Sets the space aside where the file system can: a full disk is found out before the transfer
+    /// instead of in the middle of it.
+    fn allocate(&mut self, size: u64) -> Result<(), StoreError> {
+        if size == 0 {
+            return Ok(());
+        }
+        let flags = FallocateFlags::KEEP_SIZE;
+        match retry_on_intr(|| fallocate(&self.file, flags, 0, size)) {
+            Ok(()) => self.n_allocated = size,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::FBIG) => {}
+            Err(errno) => return Err(failed("setting space aside", errno)),
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, mut piece: &[u8]) -> io::Result<()> {
+        fault::point("store.stage.write")?;
+        while !piece.is_empty() {
+            let n = retry_on_intr(|| write(&self.file, piece))?;
+            if n == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            piece = &piece[n..];
+            self.n_written += n as u64;
+        }
+        fault::point("store.stage.write.after")
+    }
+
+    fn make_durable(&mut self) -> io::Result<Stamp> {
+        if self.n_allocated > self.n_written {
+            ftruncate(&self.file, self.n_written)?;
+        }
+        set_modified(&self.file, self.staging.clock.next())?;
+        fault::point("store.seal.fsync")?;
+        // Linux file systems log the name of a new file together with its inode, so that the
+        // staging directory needs no sync of its own for recovery to find the file.
+        fsync(&self.file)?;
+        fault::point("store.seal.fsync.after")?;
+        confine::stamp(&fstat(&self.file)?)
+            .ok_or_else(|| io::Error::other("the staged file is not a regular file"))
+    }
+}
+
+impl Upload for LocalUpload {
+    fn write(&mut self, piece: &[u8]) -> Result<(), StoreError> {
+        if self.n_written >= self.n_allocated && self.n_unchecked >= UNCHECKED_SIZE_MAX {
+            self.staging.check_space(piece.len() as u64)?;
+            self.n_unchecked = 0;
+        }
+        self.n_unchecked += piece.len() as u64;
+        self.append(piece)
+            .map_err(|error| failed("writing a staged file", error))
+    }
+
+    fn seal(mut self: Box<Self>) -> Result<Sealed, StoreError> {
+        self.staging.health.check()?;
+        let stamp = self.make_durable().map_err(|source| {
+            self.staging.health.lose(StoreError::Io {
+                during: "making a staged file durable",
+                source,
+            })
+        })?;
+        self.sealed = true;
+        Ok(Sealed {
+            content: self.content,
+            stamp,
+        })
+    }
+}
+
+impl Drop for LocalUpload {
+    fn drop(&mut self) {
+        if !self.sealed {
+            // A file that stays behind is swept at the next start.
+            let _ = self.staging.discard(self.content);
+        }
+    }
+}
+
+fn set_modified(file: &OwnedFd, time_ns: i64) -> Result<(), Errno> {
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: time_ns / SECOND_NS,
+            tv_nsec: time_ns % SECOND_NS,
+        },
+    };
+    futimens(file, &times)
+}
