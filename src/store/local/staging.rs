@@ -7,12 +7,12 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{
-    AtFlags, Dir, FallocateFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fallocate, fstat,
-    fstatvfs, fsync, ftruncate, futimens, openat, unlinkat,
+    AtFlags, Dir, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fstat, fstatvfs, fsync, futimens,
+    openat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr, write};
 
@@ -34,6 +34,8 @@ pub(super) struct Staging {
     pub(super) health: Health,
     /// Bytes of free space that uploads leave alone.
     reserve: u64,
+    /// Bytes that uploads of a known size have yet to write.
+    promised: AtomicU64,
     clock: Clock,
 }
 
@@ -48,10 +50,9 @@ struct LocalUpload {
     staging: Arc<Staging>,
     content: ContentId,
     file: OwnedFd,
-    n_written: u64,
     n_unchecked: u64,
-    /// Bytes that the file system has set aside for this file.
-    n_allocated: u64,
+    /// This upload's part of what is promised.
+    n_promised: u64,
     sealed: bool,
 }
 
@@ -62,6 +63,7 @@ impl Staging {
             directory,
             health: Health::default(),
             reserve,
+            promised: AtomicU64::new(0),
             clock: Clock {
                 step_ns: 1,
                 last: AtomicI64::new(0),
@@ -73,22 +75,18 @@ impl Staging {
 
     pub(super) fn begin(self: Arc<Self>, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError> {
         self.health.check()?;
-        self.check_space(size.unwrap_or_default())?;
-        let (content, file) = self
-            .create()
-            .map_err(|error| failed("creating a staged file", error))?;
+        let creating = |error| failed("creating a staged file", error);
+        let (content, file) = self.create().map_err(creating)?;
         let mut upload = LocalUpload {
             staging: self,
             content,
             file,
-            n_written: 0,
             n_unchecked: 0,
-            n_allocated: 0,
+            n_promised: 0,
             sealed: false,
         };
-        fault::point("store.stage.create.after")
-            .map_err(|error| failed("creating a staged file", error))?;
-        upload.allocate(size.unwrap_or_default())?;
+        fault::point("store.stage.create.after").map_err(creating)?;
+        upload.promise(size.unwrap_or_default())?;
         Ok(Box::new(upload))
     }
 
@@ -128,19 +126,21 @@ impl Staging {
         Ok((content, file))
     }
 
-    /// Whether `size` more bytes leave the reserve alone.
+    /// Whether `size` more bytes leave alone the reserve and what is promised to uploads.
     fn check_space(&self, size: u64) -> Result<(), StoreError> {
         let space = fstatvfs(&self.directory)
             .map_err(|error| failed("looking at the free space", error))?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
-        let needed = self.reserve.saturating_add(size);
+        let promised = self.promised.load(Ordering::Relaxed);
+        let needed = self.reserve.saturating_add(promised).saturating_add(size);
         if free >= needed {
             return Ok(());
         }
         Err(StoreError::OutOfSpace(io::Error::new(
             io::ErrorKind::StorageFull,
             format!(
-                "{free} bytes are free and {needed} are needed, {} of them as the reserve",
+                "{free} bytes are free and {needed} are needed: {size} more, {promised} for \
+                 uploads under way, {} in reserve",
                 self.reserve
             ),
         )))
@@ -177,19 +177,21 @@ impl Clock {
 }
 
 impl LocalUpload {
-    /// Sets the space aside where the file system can: a full disk is found out before the transfer
-    /// instead of in the middle of it.
-    fn allocate(&mut self, size: u64) -> Result<(), StoreError> {
-        if size == 0 {
-            return Ok(());
-        }
-        let flags = FallocateFlags::KEEP_SIZE;
-        match retry_on_intr(|| fallocate(&self.file, flags, 0, size)) {
-            Ok(()) => self.n_allocated = size,
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::FBIG) => {}
-            Err(errno) => return Err(failed("setting space aside", errno)),
-        }
-        Ok(())
+    /// Takes the space into account before it is written: a full disk is found out before the
+    /// transfer instead of in the middle of it. Space set aside by the file system would cost a
+    /// second pass over it, while the peer waits.
+    fn promise(&mut self, size: u64) -> Result<(), StoreError> {
+        self.staging.check_space(size)?;
+        self.staging.promised.fetch_add(size, Ordering::Relaxed);
+        self.n_promised = size;
+        // Another upload may have looked at the same space at the same time.
+        self.staging.check_space(0)
+    }
+
+    fn fulfil(&mut self, size: u64) {
+        let n = size.min(self.n_promised);
+        self.n_promised -= n;
+        self.staging.promised.fetch_sub(n, Ordering::Relaxed);
     }
 
     fn append(&mut self, mut piece: &[u8]) -> io::Result<()> {
@@ -200,15 +202,11 @@ impl LocalUpload {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             piece = &piece[n..];
-            self.n_written += n as u64;
         }
         fault::point("store.stage.write.after")
     }
 
     fn make_durable(&mut self) -> io::Result<Stamp> {
-        if self.n_allocated > self.n_written {
-            ftruncate(&self.file, self.n_written)?;
-        }
         set_modified(&self.file, self.staging.clock.next())?;
         fault::point("store.seal.fsync")?;
         // Linux file systems log the name of a new file together with its inode, so that the
@@ -222,13 +220,16 @@ impl LocalUpload {
 
 impl Upload for LocalUpload {
     fn write(&mut self, piece: &[u8]) -> Result<(), StoreError> {
-        if self.n_written >= self.n_allocated && self.n_unchecked >= UNCHECKED_SIZE_MAX {
-            self.staging.check_space(piece.len() as u64)?;
+        if self.n_unchecked >= UNCHECKED_SIZE_MAX {
+            self.staging.check_space(0)?;
             self.n_unchecked = 0;
         }
-        self.n_unchecked += piece.len() as u64;
+        let size = piece.len() as u64;
+        self.n_unchecked += size;
         self.append(piece)
-            .map_err(|error| failed("writing a staged file", error))
+            .map_err(|error| failed("writing a staged file", error))?;
+        self.fulfil(size);
+        Ok(())
     }
 
     fn seal(mut self: Box<Self>) -> Result<Sealed, StoreError> {
@@ -249,6 +250,7 @@ impl Upload for LocalUpload {
 
 impl Drop for LocalUpload {
     fn drop(&mut self) {
+        self.fulfil(self.n_promised);
         if !self.sealed {
             // A file that stays behind is swept at the next start.
             let _ = self.staging.discard(self.content);
