@@ -1,0 +1,384 @@
+//! The commit: one thread that appends and publishes, in batches.
+//!
+//! Whatever waits becomes one transaction with one sync, and one sync for each directory. The append
+//! is the point of no return; what follows is done again after a crash. Being alone, the thread
+//! never meets another change of the tree that is not another program's.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tracing::error;
+
+use super::Parts;
+use crate::content::ContentId;
+use crate::fault;
+use crate::index::IndexError;
+use crate::log::{Change, Condition, Conflict, Draft, LogError, Sequence};
+use crate::path::RemotePath;
+use crate::store::{Publication, Published, StoreError};
+
+/// Commits that may wait before more are refused.
+const QUEUE_MAX: usize = 4096;
+/// Commits in one transaction.
+const BATCH_MAX: usize = 512;
+
+/// Why a commit was refused.
+#[derive(Debug, Error)]
+pub enum CommitError {
+    #[error(transparent)]
+    Conflict(Conflict),
+    #[error("{0} is there already, put there by another program")]
+    Occupied(RemotePath),
+    #[error("the store failed")]
+    Store(#[source] StoreError),
+    #[error("the log failed")]
+    Log(#[source] LogError),
+    #[error("the index failed")]
+    Index(#[source] IndexError),
+    #[error("too many commits are waiting")]
+    QueueFull,
+    #[error("the service is stopping")]
+    Stopped,
+}
+
+type Answer = Result<Sequence, CommitError>;
+
+/// One draft on its way, with the content that it publishes.
+struct Job {
+    draft: Draft,
+    staged: Option<ContentId>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// The queue into the thread. Dropping it finishes what waits.
+pub(super) struct Committer {
+    queue: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    pending: Arc<Pending>,
+    parts: Parts,
+}
+
+impl Committer {
+    /// Starts the thread; every record up to `published` stands in the tree.
+    pub(super) fn start(parts: Parts, published: Sequence) -> Self {
+        let (queue, jobs) = sync_channel(QUEUE_MAX);
+        let pending = Arc::new(Pending::default());
+        let mut worker = Worker {
+            parts: parts.clone(),
+            published,
+            pending: Arc::clone(&pending),
+        };
+        let thread = std::thread::Builder::new()
+            .name("commit".to_owned())
+            .spawn(move || worker.run(&jobs));
+        let thread = thread.expect("a process that can run a server can start its first thread");
+        Self {
+            queue: Some(queue),
+            thread: Some(thread),
+            pending,
+            parts,
+        }
+    }
+
+    /// Appends and publishes a draft. Once it is queued it happens, even if nobody waits for it.
+    pub(super) async fn commit(&self, draft: Draft, staged: Option<ContentId>) -> Answer {
+        let (answer, waiting) = oneshot::channel();
+        let queue = self
+            .queue
+            .as_ref()
+            .expect("the queue is there until the drop");
+        match queue.try_send(Job {
+            draft,
+            staged,
+            answer,
+        }) {
+            Ok(()) => waiting.await.map_err(|_| CommitError::Stopped)?,
+            Err(TrySendError::Full(job)) => self.refuse(&job, CommitError::QueueFull),
+            Err(TrySendError::Disconnected(job)) => self.refuse(&job, CommitError::Stopped),
+        }
+    }
+
+    fn refuse(&self, job: &Job, error: CommitError) -> Answer {
+        if let Some(content) = job.staged {
+            self.parts.store.discard(content);
+        }
+        Err(error)
+    }
+
+    /// The paths between their append and their publication.
+    pub(super) fn pending(&self) -> &Pending {
+        &self.pending
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Paths of which the log may say one thing and the tree still another.
+#[derive(Default)]
+pub(super) struct Pending {
+    paths: Mutex<HashMap<RemotePath, usize>>,
+    settled: Condvar,
+}
+
+impl Pending {
+    fn begin<'a>(&self, paths: impl Iterator<Item = &'a RemotePath>) {
+        let mut pending = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in paths {
+            *pending.entry(path.clone()).or_default() += 1;
+        }
+    }
+
+    fn end<'a>(&self, paths: impl Iterator<Item = &'a RemotePath>) {
+        let mut pending = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        for path in paths {
+            if let Some(count) = pending.get_mut(path) {
+                *count -= 1;
+                if *count == 0 {
+                    pending.remove(path);
+                }
+            }
+        }
+        self.settled.notify_all();
+    }
+
+    /// Waits until the path is not pending; says whether it was. Blocks, at most for `limit`.
+    pub(super) fn wait(&self, path: &RemotePath, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mut pending = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waited = false;
+        while pending.contains_key(path) {
+            waited = true;
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                break;
+            };
+            let (guard, _) = self
+                .settled
+                .wait_timeout(pending, left)
+                .unwrap_or_else(PoisonError::into_inner);
+            pending = guard;
+        }
+        waited
+    }
+}
+
+struct Worker {
+    parts: Parts,
+    /// Every record up to here stands in the tree, durably.
+    published: Sequence,
+    pending: Arc<Pending>,
+}
+
+impl Worker {
+    fn run(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let mut batch = vec![first];
+            while batch.len() < BATCH_MAX
+                && let Ok(job) = jobs.try_recv()
+            {
+                batch.push(job);
+            }
+            self.commit(batch);
+        }
+    }
+
+    fn commit(&mut self, batch: Vec<Job>) {
+        let mut ready = Vec::with_capacity(batch.len());
+        for mut job in batch {
+            match self.prepare(&mut job.draft) {
+                Ok(()) => ready.push(job),
+                Err(error) => self.refuse(job, error),
+            }
+        }
+        let (drafts, waiting): (Vec<_>, Vec<_>) = ready
+            .into_iter()
+            .map(
+                |Job {
+                     draft,
+                     staged,
+                     answer,
+                 }| (draft, (staged, answer)),
+            )
+            .unzip();
+        if drafts.is_empty() {
+            return;
+        }
+        self.pending.begin(drafts.iter().flat_map(paths));
+        let answers = self.append_and_publish(
+            &drafts,
+            &waiting
+                .iter()
+                .map(|(staged, _)| *staged)
+                .collect::<Vec<_>>(),
+        );
+        self.pending.end(drafts.iter().flat_map(paths));
+        for ((_, waiter), answer) in waiting.into_iter().zip(answers) {
+            // Nobody waits any more when the session ended; the commit stands.
+            let _ = waiter.send(answer);
+        }
+    }
+
+    /// Directories are made and taken names found before the append: after it there is no way back.
+    fn prepare(&self, draft: &mut Draft) -> Result<(), CommitError> {
+        for change in &draft.changes {
+            if let Change::Put { path, .. } | Change::Move { to: path, .. } = change {
+                self.parts.store.prepare(path).map_err(CommitError::Store)?;
+            }
+        }
+        // A file that another program put there counts as there, though the log does not know it.
+        let mut conditions = Vec::with_capacity(draft.conditions.len());
+        for condition in std::mem::take(&mut draft.conditions) {
+            match &condition {
+                Condition::Absent(path) if self.is_foreign(path)? => {
+                    return Err(CommitError::Occupied(path.clone()));
+                }
+                Condition::Present(path) if self.is_foreign(path)? => {}
+                _ => conditions.push(condition),
+            }
+        }
+        draft.conditions = conditions;
+        Ok(())
+    }
+
+    fn is_foreign(&self, path: &RemotePath) -> Result<bool, CommitError> {
+        if self
+            .parts
+            .index
+            .lookup(path)
+            .map_err(CommitError::Index)?
+            .is_some()
+        {
+            return Ok(false);
+        }
+        match self.parts.store.stat(path) {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound) => Ok(false),
+            Err(error) => Err(CommitError::Store(error)),
+        }
+    }
+
+    fn append_and_publish(
+        &mut self,
+        drafts: &[Draft],
+        staged: &[Option<ContentId>],
+    ) -> Vec<Answer> {
+        let appended = match self.append(drafts) {
+            Ok(appended) => appended,
+            Err(error) => {
+                error!(
+                    error = &error as &dyn std::error::Error,
+                    n_drafts = drafts.len(),
+                    "append failed"
+                );
+                staged
+                    .iter()
+                    .flatten()
+                    .for_each(|content| self.parts.store.discard(*content));
+                return drafts
+                    .iter()
+                    .map(|_| Err(CommitError::Log(same(&error))))
+                    .collect();
+            }
+        };
+        for (result, staged) in appended.iter().zip(staged) {
+            if let (Err(_), Some(content)) = (result, staged) {
+                self.parts.store.discard(*content);
+            }
+        }
+        let head = appended.iter().flatten().max().copied();
+        let accepted = drafts
+            .iter()
+            .zip(&appended)
+            .filter(|(_, result)| result.is_ok());
+        match self.publish(accepted.flat_map(|(draft, _)| &draft.changes)) {
+            Ok(()) => {
+                self.published = head.unwrap_or(self.published);
+                appended
+                    .into_iter()
+                    .map(|result| result.map_err(CommitError::Conflict))
+                    .collect()
+            }
+            Err(error) => {
+                error!(
+                    error = &error as &dyn std::error::Error,
+                    "publish failed; the next start does it again"
+                );
+                let failed = |result: Result<Sequence, Conflict>| match result {
+                    Ok(_) => Err(CommitError::Store(StoreError::ReadOnly(error.to_string()))),
+                    Err(conflict) => Err(CommitError::Conflict(conflict)),
+                };
+                appended.into_iter().map(failed).collect()
+            }
+        }
+    }
+
+    fn append(&self, drafts: &[Draft]) -> Result<Vec<Result<Sequence, Conflict>>, LogError> {
+        let point = |name| fault::point(name).map_err(|error| LogError::Engine(error.into()));
+        point("commit.append")?;
+        let appended = self.parts.log.append(drafts, self.published)?;
+        // Past the point of no return only a crash can be asked for.
+        let _ = point("commit.append.after");
+        Ok(appended)
+    }
+
+    fn publish<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), StoreError> {
+        for change in changes {
+            let publication = publication(change);
+            if self.parts.store.publish(&publication)? == Published::Missing {
+                error!(
+                    ?publication,
+                    "what should be published is gone: another program took it"
+                );
+            }
+        }
+        self.parts.store.sync()
+    }
+
+    fn refuse(&self, job: Job, error: CommitError) {
+        if let Some(content) = job.staged {
+            self.parts.store.discard(content);
+        }
+        let _ = job.answer.send(Err(error));
+    }
+}
+
+/// What the tree needs so that it says what a change says.
+pub(super) fn publication(change: &Change) -> Publication {
+    match change.clone() {
+        Change::Put { path, entry } => Publication::Place {
+            content: entry.content,
+            stamp: entry.stamp,
+            path,
+        },
+        Change::Remove { path, stamp } => Publication::Remove { path, stamp },
+        Change::Move { from, to, entry } => Publication::Rename {
+            from,
+            to,
+            stamp: entry.stamp,
+        },
+    }
+}
+
+fn paths(draft: &Draft) -> impl Iterator<Item = &RemotePath> {
+    draft.changes.iter().flat_map(Change::paths)
+}
+
+/// One fault of the log is the answer to every draft in the batch.
+fn same(error: &LogError) -> LogError {
+    match error {
+        LogError::OutOfSpace(source) => LogError::OutOfSpace(source.to_string().into()),
+        LogError::Damaged(what) => LogError::Damaged(what.clone()),
+        LogError::Engine(source) => LogError::Engine(source.to_string().into()),
+    }
+}
