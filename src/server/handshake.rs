@@ -1,0 +1,143 @@
+//! From a TCP stream to a session of a known peer.
+//!
+//! A peer that is refused learns why: by the alert, which is given time to arrive, or by the first
+//! message. Under TLS 1.3 the client takes the handshake for done before the server has looked at
+//! its certificate.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsStream;
+use tracing::{info, warn};
+
+use super::Context;
+use super::admission::Guest;
+use crate::connection::Connection;
+use crate::identity::Identity;
+use crate::protocol::{ALPN, ErrorCode};
+use crate::session::{Session, last_words};
+use crate::socket::Socket;
+use crate::tls::identity::identify;
+
+/// How long a refused peer's bytes are read away, so that the alert is not lost to a reset.
+const ALERT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many of them: more than socket buffers hold of a client that wrote first.
+const ALERT_DRAIN_SIZE_MAX: usize = 8 << 20;
+
+/// Bytes that are read away at a time.
+const ALERT_DRAIN_PIECE_SIZE: usize = 16 << 10;
+
+/// Why there was no handshake.
+#[derive(Debug, Error)]
+pub(super) enum HandshakeError {
+    #[error("the socket failed")]
+    Socket(#[source] io::Error),
+    #[error("the handshake took longer than {0:?}")]
+    TimedOut(Duration),
+    #[error("the handshake was refused")]
+    Refused(#[source] io::Error),
+}
+
+type Greeted = (Session, Connection<TlsStream<Socket>>, Guest);
+
+/// Shakes hands and finds out who is there; `None` for a peer that was told why not.
+pub(super) async fn greet(
+    context: &Context,
+    stream: TcpStream,
+) -> Result<Option<Greeted>, HandshakeError> {
+    let stream = accept(
+        context,
+        Socket::new(stream).map_err(HandshakeError::Socket)?,
+    )
+    .await?;
+    let (_, state) = stream.get_ref();
+    let speaks_fsvc = state.alpn_protocol() == Some(ALPN);
+    let identified = identify(state.peer_certificates().unwrap_or_default());
+    let connection = Connection::new(stream, context.shared.limits.stall_timeout);
+    if !speaks_fsvc {
+        let text = "offer the protocol fsvc/1 by ALPN";
+        last_words(connection, ErrorCode::Unsupported, text.to_owned()).await;
+        return Ok(None);
+    }
+    let identity = match identified {
+        Ok(identity) => identity,
+        Err(error) => {
+            info!(%error, "refused a certificate");
+            last_words(connection, ErrorCode::Denied, error.to_string()).await;
+            return Ok(None);
+        }
+    };
+    Ok(admit(context, connection, identity).await)
+}
+
+async fn admit(
+    context: &Context,
+    connection: Connection<TlsStream<Socket>>,
+    identity: Identity,
+) -> Option<Greeted> {
+    let Some(guest) = context.admission.admit(&identity.id) else {
+        warn!(identity = %identity.id, "too many connections of one identity");
+        let limit = context.shared.limits.connections_per_identity_max;
+        let text = format!(
+            "{} has {limit} connections open, which is the most",
+            identity.id
+        );
+        last_words(connection, ErrorCode::Busy, text).await;
+        return None;
+    };
+    Some((
+        Session::new(context.shared.clone(), identity),
+        connection,
+        guest,
+    ))
+}
+
+async fn accept(context: &Context, socket: Socket) -> Result<TlsStream<Socket>, HandshakeError> {
+    let limit = context.shared.limits.handshake_timeout;
+    let deadline = Instant::now() + limit;
+    let slot = timeout_at(deadline, Arc::clone(&context.handshakes).acquire_owned()).await;
+    let slot = slot
+        .map_err(|_| HandshakeError::TimedOut(limit))?
+        .expect("the semaphore is never closed");
+    let handshake = timeout_at(deadline, context.acceptor.accept(socket).into_fallible()).await;
+    drop(slot);
+    match handshake {
+        Err(_) => Err(HandshakeError::TimedOut(limit)),
+        Ok(Ok(stream)) => Ok(TlsStream::Server(stream)),
+        Ok(Err((error, socket))) => {
+            report(&error);
+            let _ = timeout(ALERT_DRAIN_TIMEOUT, drain(socket)).await;
+            Err(HandshakeError::Refused(error))
+        }
+    }
+}
+
+/// A refused certificate is news; a port scan or a health check is not.
+fn report(error: &io::Error) {
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) = tls
+    {
+        info!(%error, "refused a certificate");
+    }
+}
+
+async fn drain(mut socket: Socket) {
+    if socket.shutdown().await.is_err() {
+        return;
+    }
+    let mut buffer = vec![0; ALERT_DRAIN_PIECE_SIZE];
+    let mut left = ALERT_DRAIN_SIZE_MAX;
+    while left > 0 {
+        match socket.read(&mut buffer).await {
+            Ok(n) if n > 0 => left = left.saturating_sub(n),
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! One connection with one identity: requests in, answers out, in order.
+//!
+//! All control flow of a session is here and in `body`; what is asked is done in `ops`. Framing
+//! alone keeps both sides in step: after an answer the connection lives on, unless the position in
+//! the stream was lost.
+
+mod body;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use crate::config::Limits;
+use crate::connection::{Connection, ConnectionError};
+use crate::identity::Identity;
+use crate::ops::{OpError, Service};
+use crate::protocol::{
+    DATA_SIZE_MAX, ErrorCode, ErrorReply, Greeting, Hello, MESSAGE_SIZE_MAX, Op, Reply, Request,
+    Response, SOFTWARE,
+};
+use crate::socket::Transport;
+
+/// Bytes that are read away before a close, so that the last words are not lost to a reset.
+const DRAIN_SIZE_MAX: usize = 1 << 20;
+/// How long bytes are read away before a close.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What every session of a server shares.
+#[derive(Clone)]
+pub struct Shared {
+    pub service: Arc<Service>,
+    pub limits: Arc<Limits>,
+    /// Slots for bodies that are moved by threads of their own.
+    pub transfers: Arc<Semaphore>,
+    /// No more requests are taken.
+    pub draining: CancellationToken,
+    /// Whatever runs is cut.
+    pub stop: CancellationToken,
+}
+
+/// Why a session ended, where that was not the client's wish.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error("no request for {0:?}")]
+    Idle(Duration),
+}
+
+/// One session.
+pub struct Session {
+    shared: Shared,
+    identity: Arc<Identity>,
+}
+
+/// What was answered, for the log line.
+type Outcome = Result<(), OpError>;
+
+impl Session {
+    /// A session of a peer that is known.
+    pub fn new(shared: Shared, identity: Identity) -> Self {
+        Self {
+            shared,
+            identity: Arc::new(identity),
+        }
+    }
+
+    /// Greets, then answers requests until the peer closes, the server drains, or the connection
+    /// fails.
+    ///
+    /// # Errors
+    /// The connection failed, or the peer did not keep to the protocol or its limits.
+    pub async fn run<IO: Transport>(self, connection: Connection<IO>) -> Result<(), SessionError> {
+        let span =
+            info_span!("session", identity = %self.identity.id, serial = %self.identity.serial);
+        self.serve(connection).instrument(span).await
+    }
+
+    async fn serve<IO: Transport>(
+        self,
+        mut connection: Connection<IO>,
+    ) -> Result<(), SessionError> {
+        connection.queue_message(&Greeting::Hello(self.hello()));
+        connection.flush().await?;
+        debug!("session began");
+        loop {
+            let message = match self.next_message(&mut connection).await {
+                Ok(Some(message)) => message,
+                Ok(None) => {
+                    connection.close().await;
+                    return Ok(());
+                }
+                Err(error) => return Err(self.give_up(connection, error).await),
+            };
+            if self.identity.expires_at < Timestamp::now() {
+                let text = format!("your certificate expired {}", self.identity.expires_at);
+                last_words(connection, ErrorCode::CertificateExpired, text).await;
+                return Ok(());
+            }
+            match Request::decode(&message) {
+                Ok(request) => connection = self.answer(connection, request).await?,
+                Err(error) => {
+                    info!(code = %error.code(), %error, "refused a request");
+                    let error_reply = ErrorReply {
+                        code: error.code(),
+                        message: error.to_string(),
+                    };
+                    queue_reply::<()>(&mut connection, error.id(), Reply::Error(error_reply));
+                    connection.flush().await?;
+                }
+            }
+        }
+    }
+
+    /// The next message; `None` when the session is to end well.
+    async fn next_message<IO: Transport>(
+        &self,
+        connection: &mut Connection<IO>,
+    ) -> Result<Option<Vec<u8>>, SessionError> {
+        let idle = self.shared.limits.idle_timeout;
+        let began = tokio::select! {
+            biased;
+            () = self.shared.draining.cancelled() => {
+                queue_last_words(connection, ErrorCode::ShuttingDown, "the server is going away".to_owned());
+                connection.flush().await?;
+                return Ok(None);
+            }
+            began = timeout(idle, connection.wait_frame()) => began.map_err(|_| SessionError::Idle(idle))??,
+        };
+        if !began {
+            return Ok(None);
+        }
+        let stall = self.shared.limits.stall_timeout;
+        let message = timeout(stall, connection.recv_message()).await;
+        Ok(message.map_err(|_| ConnectionError::TooSlow { stall })??)
+    }
+
+    /// Tells the peer why, where it can still hear it.
+    async fn give_up<IO: Transport>(
+        &self,
+        connection: Connection<IO>,
+        error: SessionError,
+    ) -> SessionError {
+        match &error {
+            SessionError::Connection(fault) => {
+                if let Some(reply) = body::last_reply(fault) {
+                    last_words(connection, reply.code, reply.message).await;
+                }
+            }
+            SessionError::Idle(_) => {
+                last_words(connection, ErrorCode::Busy, error.to_string()).await;
+            }
+        }
+        error
+    }
+
+    async fn answer<IO: Transport>(
+        &self,
+        connection: Connection<IO>,
+        request: Request,
+    ) -> Result<Connection<IO>, SessionError> {
+        let Request { id, op } = request;
+        let name = op.name();
+        let began = std::time::Instant::now();
+        let what = describe(&op);
+        let (connection, outcome) = match op {
+            // Boxed: an idle session does not carry the state of a body.
+            Op::Put(put) => Box::pin(self.put(connection, id, put)).await?,
+            Op::Get(get) => Box::pin(self.get(connection, id, get)).await?,
+            other => Box::pin(self.answer_without_body(connection, id, other)).await?,
+        };
+        let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match outcome {
+            Ok(()) => info!(op = name, %what, elapsed_ms, "done"),
+            Err(error) => {
+                let code = error.reply().code;
+                if matches!(code, ErrorCode::Internal | ErrorCode::Unavailable) {
+                    warn!(op = name, %what, elapsed_ms, %code, error = &error as &dyn std::error::Error, "failed");
+                } else {
+                    info!(op = name, %what, elapsed_ms, %code, %error, "refused");
+                }
+            }
+        }
+        Ok(connection)
+    }
+
+    async fn answer_without_body<IO: Transport>(
+        &self,
+        mut connection: Connection<IO>,
+        id: u64,
+        op: Op,
+    ) -> Result<(Connection<IO>, Outcome), SessionError> {
+        let service = &self.shared.service;
+        let who = &self.identity;
+        let on_thread = Arc::clone(&self.identity);
+        let outcome = match op {
+            Op::Stat(stat) => queue_result(
+                &mut connection,
+                id,
+                service.blocking(move |s| s.stat(&on_thread, &stat)).await,
+            ),
+            Op::List(list) => queue_result(
+                &mut connection,
+                id,
+                service.blocking(move |s| s.list(&on_thread, &list)).await,
+            ),
+            Op::Remove(remove) => {
+                queue_result(&mut connection, id, service.remove(who, &remove).await)
+            }
+            Op::Move(rename) => {
+                queue_result(&mut connection, id, service.rename(who, &rename).await)
+            }
+            Op::Copy(copy) => queue_result(&mut connection, id, self.copy(copy).await),
+            Op::Can(question) => queue_result(&mut connection, id, service.can(who, &question)),
+            Op::Whoami => queue_result(&mut connection, id, Ok(Service::whoami(who))),
+            Op::Ping => queue_result(&mut connection, id, Ok(serde_json::Map::new())),
+            Op::Put(_) | Op::Get(_) => unreachable!("these have a body, and a place of their own"),
+        };
+        connection.flush().await?;
+        Ok((connection, outcome))
+    }
+
+    async fn copy(
+        &self,
+        copy: crate::protocol::Copy,
+    ) -> Result<crate::protocol::FileInfo, OpError> {
+        let _slot = self.transfer_slot().await?;
+        let who = Arc::clone(&self.identity);
+        let ready = self
+            .shared
+            .service
+            .blocking(move |service| service.stage_copy(&who, &copy))
+            .await?;
+        self.shared.service.commit_put(ready).await
+    }
+
+    /// A slot for a body; waited for within a limit.
+    async fn transfer_slot(&self) -> Result<tokio::sync::OwnedSemaphorePermit, OpError> {
+        let slot = Arc::clone(&self.shared.transfers).acquire_owned();
+        match timeout(self.shared.limits.stall_timeout, slot).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) => Err(OpError::ShuttingDown),
+            Err(_) => Err(OpError::Busy),
+        }
+    }
+
+    fn hello(&self) -> Hello {
+        Hello {
+            server: SOFTWARE.to_owned(),
+            identity: self.identity.id.to_string(),
+            expires_at: self.identity.expires_at,
+            time: Timestamp::now(),
+            limits: crate::protocol::Limits {
+                message_size_max: MESSAGE_SIZE_MAX as u64,
+                data_size_max: DATA_SIZE_MAX as u64,
+                file_size_max: self.shared.service.file_size_max(),
+            },
+            features: Vec::new(),
+        }
+    }
+}
+
+/// Says why there will be no session, or no more of it, and closes so that it is heard.
+pub async fn last_words<IO: Transport>(
+    mut connection: Connection<IO>,
+    code: ErrorCode,
+    message: String,
+) {
+    queue_last_words(&mut connection, code, message);
+    if connection.flush().await.is_ok() {
+        connection
+            .close_after_drain(DRAIN_SIZE_MAX, DRAIN_TIMEOUT)
+            .await;
+    }
+}
+
+fn queue_last_words<IO: Transport>(
+    connection: &mut Connection<IO>,
+    code: ErrorCode,
+    message: String,
+) {
+    queue_reply::<()>(connection, None, Reply::Error(ErrorReply { code, message }));
+}
+
+fn queue_reply<T: Serialize>(
+    connection: &mut Connection<impl Transport>,
+    id: Option<u64>,
+    reply: Reply<T>,
+) {
+    connection.queue_message(&Response { id, reply });
+}
+
+fn queue_result<T: Serialize>(
+    connection: &mut Connection<impl Transport>,
+    id: u64,
+    result: Result<T, OpError>,
+) -> Outcome {
+    match result {
+        Ok(value) => {
+            queue_reply(connection, Some(id), Reply::Ok(value));
+            Ok(())
+        }
+        Err(error) => {
+            queue_reply::<()>(connection, Some(id), Reply::Error(error.reply()));
+            Err(error)
+        }
+    }
+}
+
+/// What a request is about, for the log line. The names are checked names: nothing in them acts on
+/// a terminal.
+fn describe(op: &Op) -> String {
+    match op {
+        Op::Put(put) => put.path.to_string(),
+        Op::Get(get) => get.path.to_string(),
+        Op::Stat(stat) => stat.path.to_string(),
+        Op::List(list) => list.path.to_string(),
+        Op::Remove(remove) => remove.path.to_string(),
+        Op::Move(rename) => format!("{} -> {}", rename.from, rename.to),
+        Op::Copy(copy) => format!("{} -> {}", copy.from, copy.to),
+        Op::Can(question) => {
+            crate::escape::Escaped::new(&format!("{} {}", question.action, question.on)).to_string()
+        }
+        Op::Whoami | Op::Ping => String::new(),
+    }
+}
