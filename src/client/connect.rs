@@ -1,0 +1,117 @@
+//! From a name to a greeted connection.
+//!
+//! Each address of the name is tried in turn. The first thing that is read is the greeting, or the
+//! reason why there is none, also when writing fails first.
+
+use std::io;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::{ClientError, Link, Options};
+use crate::connection::{Connection, ConnectionError};
+use crate::protocol::Greeting;
+use crate::socket::Socket;
+use crate::tls::refusal::{explain, silent_close};
+
+pub(super) async fn connect(
+    options: &Options,
+    connector: &TlsConnector,
+) -> Result<Link, ClientError> {
+    let name = server_name(&options.server)?;
+    let stream = connect_tcp(options).await?;
+    let socket = Socket::new(stream).map_err(|source| failed(options, source))?;
+    let handshake = timeout(options.connect_timeout, connector.connect(name, socket)).await;
+    let stream = handshake
+        .map_err(|_| silent(options))?
+        .map_err(|error| refused(options, error))?;
+    let mut connection = Connection::new(TlsStream::Client(stream), options.stall_timeout);
+    let greeting = timeout(options.connect_timeout, connection.recv_message()).await;
+    let message = match greeting.map_err(|_| silent(options))? {
+        Ok(Some(message)) => message,
+        Ok(None) => {
+            return Err(ClientError::Refused(silent_close(
+                &options.files,
+                Timestamp::now(),
+            )));
+        }
+        Err(ConnectionError::Io(error)) => return Err(refused(options, error)),
+        Err(source) => {
+            return Err(ClientError::Lost {
+                server: options.server.clone(),
+                source,
+            });
+        }
+    };
+    match Greeting::decode(&message).map_err(ClientError::Answer)? {
+        Greeting::Hello(hello) => Ok(Link {
+            connection,
+            hello: Arc::new(hello),
+            next_id: 1,
+        }),
+        Greeting::Error(reply) => Err(ClientError::NotGreeted {
+            server: options.server.clone(),
+            reply,
+        }),
+    }
+}
+
+/// The name that the server's certificate must have.
+fn server_name(server: &str) -> Result<ServerName<'static>, ClientError> {
+    let wrong = || ClientError::ServerName(server.to_owned());
+    let (host, port) = server.rsplit_once(':').ok_or_else(wrong)?;
+    port.parse::<u16>().map_err(|_| wrong())?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    ServerName::try_from(host.to_owned()).map_err(|_| wrong())
+}
+
+async fn connect_tcp(options: &Options) -> Result<TcpStream, ClientError> {
+    let resolved = timeout(options.connect_timeout, lookup_host(&options.server)).await;
+    let addresses = resolved
+        .map_err(|_| silent(options))?
+        .map_err(|source| failed(options, source))?;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match timeout(options.connect_timeout, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failed(options, last))
+}
+
+/// The stream failed before the greeting: what that means to the user.
+fn refused(options: &Options, error: io::Error) -> ClientError {
+    let now = Timestamp::now();
+    if let Some(refusal) = explain(&error, &options.files, &options.server, now) {
+        return ClientError::Refused(refusal);
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::ConnectionReset
+        | io::ErrorKind::BrokenPipe => ClientError::Refused(silent_close(&options.files, now)),
+        _ => failed(options, error),
+    }
+}
+
+fn failed(options: &Options, source: io::Error) -> ClientError {
+    ClientError::Connect {
+        server: options.server.clone(),
+        source,
+    }
+}
+
+fn silent(options: &Options) -> ClientError {
+    ClientError::Silent {
+        server: options.server.clone(),
+        stall: options.connect_timeout,
+    }
+}

@@ -1,0 +1,79 @@
+//! Why a client's request failed.
+
+use std::io;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::connection::ConnectionError;
+use crate::digest::Digest;
+use crate::escape::Escaped;
+use crate::protocol::{ErrorCode, ErrorReply, JsonError};
+use crate::tls::TlsError;
+use crate::tls::refusal::Refusal;
+
+/// Why a request failed, named by where.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    #[error("\"{0}\" is not HOST:PORT")]
+    ServerName(String),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("cannot connect to {server}")]
+    Connect {
+        server: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{0}")]
+    Refused(Refusal),
+    #[error("{server} refused the connection: {}", Escaped::new(&reply.message))]
+    NotGreeted { server: String, reply: ErrorReply },
+    #[error("{server} said nothing for {stall:?}")]
+    Silent { server: String, stall: Duration },
+    #[error("the connection to {server} was lost")]
+    Lost {
+        server: String,
+        #[source]
+        source: ConnectionError,
+    },
+    #[error("{}", Escaped::new(&.0.message))]
+    Remote(ErrorReply),
+    #[error("the server's answer makes no sense")]
+    Answer(#[source] JsonError),
+    #[error("the server answered request {found:?}, {asked} was asked")]
+    OutOfStep { asked: u64, found: Option<u64> },
+    #[error(
+        "what arrived is not what the server announced: {announced} announced, {arrived} arrived"
+    )]
+    Corrupt { announced: Digest, arrived: Digest },
+    #[error("the server announced {announced} bytes, {arrived} arrived")]
+    WrongSize { announced: u64, arrived: u64 },
+    #[error("the server gave up in the middle: {0}")]
+    Aborted(ErrorCode),
+    #[error("reading what should be sent failed")]
+    Source(#[source] io::Error),
+    #[error("writing what arrived failed")]
+    Sink(#[source] io::Error),
+}
+
+impl ClientError {
+    /// What the server says that went wrong, where it said so.
+    pub const fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Remote(reply) | Self::NotGreeted { reply, .. } => Some(reply.code),
+            _ => None,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Tls(error) => error.hint(),
+            Self::Refused(refusal) => refusal.hint.clone(),
+            Self::Connect { server, .. } => Some(format!("is fsvc serve running at {server}?")),
+            Self::ServerName(_) => Some("for example --server localhost:7443".to_owned()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Bodies, from and to anything that can be read or written.
+//!
+//! A body is moved by one thread: read, hashed, encrypted and sent, or the other way round. What
+//! arrived is given to the caller before it is verified; only the return says that it is good.
+
+use std::io::{self, Read, Write};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Client, ClientError, Link};
+use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
+use crate::digest::Hasher;
+use crate::path::RemotePath;
+use crate::protocol::{Conditions, ErrorCode, FileInfo, Get, Op, Put, Trailer};
+use crate::socket::Transport;
+
+/// How a put is to be done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PutOptions {
+    /// Bytes, where the source's length is known: lets the server refuse early.
+    pub size: Option<u64>,
+    pub conditions: Conditions,
+}
+
+/// What stopped a body that was being sent.
+enum Sent {
+    Whole,
+    /// The server answered before the end: it refused.
+    Refused,
+    Failed(io::Error),
+}
+
+impl Client {
+    /// Writes a file out of anything that can be read.
+    ///
+    /// The file is there, whole and durable, when this returns; else nothing was changed, unless
+    /// the connection was lost before the answer.
+    ///
+    /// # Errors
+    /// The source or the connection failed, or the server refused.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the transfer up; nothing is published unless all was sent already.
+    pub async fn put(
+        &self,
+        path: &RemotePath,
+        source: impl Read + Send + 'static,
+        options: PutOptions,
+    ) -> Result<FileInfo, ClientError> {
+        let Conditions {
+            if_absent,
+            if_version,
+        } = options.conditions;
+        let mut link = self.link().await?;
+        let id = link.queue(Op::Put(Put {
+            path: path.clone(),
+            size: options.size,
+            if_absent,
+            if_version,
+        }));
+        let Link {
+            connection,
+            hello,
+            next_id,
+        } = link;
+        let send_all = async move |connection: &mut Connection<_>| send(connection, source).await;
+        let moved = connection
+            .on_thread(&CancellationToken::new(), send_all)
+            .await;
+        let (connection, sent) = moved.map_err(|error| self.lost(error))?;
+        let mut link = Link {
+            connection,
+            hello,
+            next_id,
+        };
+        let sent = match sent {
+            Ok(sent) => sent,
+            // The server closed while we wrote: its last words say why.
+            Err(error) => {
+                let last = self.answer::<FileInfo>(&mut link, id).await;
+                return Err(match last {
+                    Ok(Err(refused)) | Err(refused @ ClientError::Remote(_)) => refused,
+                    Ok(Ok(_)) | Err(_) => self.lost(error),
+                });
+            }
+        };
+        let reply = self.answer(&mut link, id).await?;
+        self.keep(link);
+        match sent {
+            Sent::Failed(error) => Err(ClientError::Source(error)),
+            Sent::Whole | Sent::Refused => reply,
+        }
+    }
+
+    /// Reads a file into anything that can be written, and gives that back.
+    ///
+    /// # Errors
+    /// The sink or the connection failed, the server refused, or what arrived is not what it
+    /// announced; the sink then holds nothing of worth.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the transfer up.
+    pub async fn get<W: Write + Send + 'static>(
+        &self,
+        path: &RemotePath,
+        mut sink: W,
+    ) -> Result<(FileInfo, W), ClientError> {
+        let mut link = self.link().await?;
+        let id = link.queue(Op::Get(Get { path: path.clone() }));
+        link.connection
+            .flush()
+            .await
+            .map_err(|error| self.lost(error))?;
+        let info = match self.answer::<FileInfo>(&mut link, id).await? {
+            Ok(info) => info,
+            Err(refused) => {
+                self.keep(link);
+                return Err(refused);
+            }
+        };
+        let Link {
+            connection,
+            hello,
+            next_id,
+        } = link;
+        let size = info.size;
+        let receive_all = async move |connection: &mut Connection<_>| {
+            let received = receive(connection, &mut sink, size).await;
+            received.map(|trailer| (trailer, sink))
+        };
+        let moved = connection
+            .on_thread(&CancellationToken::new(), receive_all)
+            .await;
+        let (connection, received) = moved.map_err(|error| self.lost(error))?;
+        let (hasher, trailer, sink) = match received {
+            Ok(((hasher, trailer), sink)) => (hasher, trailer, sink),
+            Err(Stopped::Connection(error)) => return Err(self.lost(error)),
+            Err(Stopped::Sink(error)) => return Err(ClientError::Sink(error)),
+            Err(Stopped::TooLong(arrived)) => {
+                return Err(ClientError::WrongSize {
+                    announced: size,
+                    arrived,
+                });
+            }
+        };
+        self.keep(Link {
+            connection,
+            hello,
+            next_id,
+        });
+        let file = verify(info, &hasher, &trailer)?;
+        Ok((file, sink))
+    }
+}
+
+/// Why a body was not received to its end.
+enum Stopped {
+    Connection(ConnectionError),
+    Sink(io::Error),
+    TooLong(u64),
+}
+
+async fn send<IO: Transport>(
+    connection: &mut Connection<IO>,
+    mut source: impl Read,
+) -> Result<Sent, ConnectionError> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; PIECE_SIZE];
+    let stopped = loop {
+        let n = match fill(&mut source, &mut buffer) {
+            Ok(0) => break Sent::Whole,
+            Ok(n) => n,
+            Err(error) => break Sent::Failed(error),
+        };
+        if connection.readable() {
+            break Sent::Refused;
+        }
+        hasher.update(&buffer[..n]);
+        connection.send_data(&buffer[..n]).await?;
+        if n < buffer.len() {
+            break Sent::Whole;
+        }
+    };
+    let trailer = match stopped {
+        Sent::Whole => Trailer::Whole {
+            size: hasher.size(),
+            digest: hasher.digest(),
+        },
+        Sent::Refused | Sent::Failed(_) => Trailer::Abort {
+            abort: ErrorCode::Unavailable,
+        },
+    };
+    connection.queue_trailer(&trailer);
+    connection.flush().await?;
+    Ok(stopped)
+}
+
+async fn receive<IO: Transport>(
+    connection: &mut Connection<IO>,
+    sink: &mut impl Write,
+    size: u64,
+) -> Result<(Hasher, Trailer), Stopped> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; PIECE_SIZE];
+    loop {
+        let (n, trailer) = match connection
+            .recv_body(&mut buffer)
+            .await
+            .map_err(Stopped::Connection)?
+        {
+            Piece::Data(n) => (n, None),
+            Piece::End(n, trailer) => (n, Some(trailer)),
+        };
+        hasher.update(&buffer[..n]);
+        if hasher.size() > size {
+            return Err(Stopped::TooLong(hasher.size()));
+        }
+        sink.write_all(&buffer[..n]).map_err(Stopped::Sink)?;
+        if let Some(trailer) = trailer {
+            sink.flush().map_err(Stopped::Sink)?;
+            return Ok((hasher, trailer));
+        }
+    }
+}
+
+/// What the server announced, in its answer and in the trailer, is what arrived.
+fn verify(mut info: FileInfo, hasher: &Hasher, trailer: &Trailer) -> Result<FileInfo, ClientError> {
+    let (size, digest) = match trailer {
+        Trailer::Abort { abort } => return Err(ClientError::Aborted(*abort)),
+        Trailer::Whole { size, digest } => (*size, *digest),
+    };
+    for announced in [info.size, size] {
+        if announced != hasher.size() {
+            return Err(ClientError::WrongSize {
+                announced,
+                arrived: hasher.size(),
+            });
+        }
+    }
+    let arrived = hasher.digest();
+    for announced in info.digest.into_iter().chain([digest]) {
+        if announced != arrived {
+            return Err(ClientError::Corrupt { announced, arrived });
+        }
+    }
+    info.digest = Some(arrived);
+    Ok(info)
+}
+
+/// Reads until the buffer is full or the source ends.
+fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
