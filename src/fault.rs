@@ -32,6 +32,7 @@ pub const POINTS: &[&str] = &[
     "store.prune.rmdir.after",
     "store.sync.fsync",
     "store.sync.fsync.after",
+    "put.seal.after",
     "commit.append",
     "commit.append.after",
 ];

@@ -36,3 +36,18 @@ pub mod socket;
 pub mod connection;
 
 pub mod tls;
+
+// Service.
+pub mod ops;
+
+pub mod session;
+
+// Ends.
+pub mod config;
+
+pub mod server;
+
+pub mod client;
+
+// Edge.
+pub mod cli;

@@ -1,0 +1,332 @@
+//! The flags, as the user types them; they hold every default.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
+use jiff::SignedDuration;
+
+use crate::path::{Prefix, RemotePath};
+
+/// A file service over mutual TLS: the certificate is the identity.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fsvc",
+    version,
+    arg_required_else_help = true,
+    max_term_width = 100
+)]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 usage, 3 not found / exists / changed, 4 denied, \
+                        5 connect or TLS, 6 busy or unavailable."
+)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make sure that a CA, a server certificate and client certificates exist
+    #[command(
+        after_help = "Example: fsvc gen-certs --host files.internal --client alice\n\
+                            A second run changes nothing. There is no flag that overwrites a CA."
+    )]
+    GenCerts(GenCerts),
+    /// Serve files to clients with a certificate
+    #[command(
+        after_help = "Example: fsvc serve --root /srv/files --listen 0.0.0.0:7443\n\
+                            SIGTERM drains, a second one exits at once."
+    )]
+    Serve(Box<Serve>),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct GenCerts {
+    /// Where the certificates are
+    #[arg(long, default_value = "certs")]
+    pub(super) dir: PathBuf,
+    /// A name or address that the server is reached by, besides the usual ones; may be repeated
+    #[arg(long, value_name = "NAME|IP")]
+    pub(super) host: Vec<String>,
+    /// A client to make a certificate for; may be repeated [default: dev]
+    #[arg(long, value_name = "NAME")]
+    pub(super) client: Vec<String>,
+    /// Leave out localhost, the loopback addresses and this machine's name
+    #[arg(long)]
+    pub(super) no_default_hosts: bool,
+    /// The trust domain of the identities [default: from this machine's name]
+    #[arg(long, value_name = "DOMAIN")]
+    pub(super) trust_domain: Option<String>,
+    /// Days that server and client certificates are valid
+    #[arg(long, default_value_t = 365)]
+    pub(super) days: u32,
+    /// Days that the CA is valid
+    #[arg(long, default_value_t = 3650)]
+    pub(super) ca_days: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print nothing but errors
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Serve {
+    /// Where ca.pem, ca.crl, server.pem and server-key.pem are
+    #[arg(long, env = "FSVC_TLS_DIR", default_value = "certs")]
+    pub(super) tls_dir: PathBuf,
+    /// The directory that is served; made if its parent is there
+    #[arg(long, default_value = "data")]
+    pub(super) root: PathBuf,
+    /// Address and port; port 0 takes a free one
+    #[arg(long, default_value = "127.0.0.1:7443", value_name = "ADDR:PORT")]
+    pub(super) listen: String,
+    /// The grants [default: policy.toml in the TLS directory]
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
+    /// The server's chain [default: server.pem in the TLS directory]
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub(super) cert: Option<PathBuf>,
+    /// The server's key [default: server-key.pem in the TLS directory]
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(super) key: Option<PathBuf>,
+    /// The CAs whose clients are let in [default: ca.pem in the TLS directory]
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// Their revocation lists [default: ca.crl in the TLS directory]
+    #[arg(long, value_name = "FILE", conflicts_with = "no_revocation")]
+    pub(super) crl: Option<PathBuf>,
+    /// Take every certificate that is in date, revoked or not
+    #[arg(long)]
+    pub(super) no_revocation: bool,
+    /// What is logged: error, warn, info, debug, or a tracing filter
+    #[arg(long, env = "FSVC_LOG", default_value = "info")]
+    pub(super) log: String,
+    #[command(flatten)]
+    pub(super) limits: LimitFlags,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct LimitFlags {
+    /// Largest file
+    #[arg(long, default_value = "1TiB", value_name = "SIZE")]
+    pub(super) size_max: ByteSize,
+    /// Space that is kept free on the disk: puts are refused below it
+    #[arg(long, default_value = "64MiB", value_name = "SIZE")]
+    pub(super) reserve: ByteSize,
+    /// Connections at a time
+    #[arg(long, default_value_t = 10_000)]
+    pub(super) connections_max: usize,
+    /// Connections at a time of one identity
+    #[arg(long, default_value_t = 256)]
+    pub(super) connections_per_identity_max: usize,
+    /// Handshakes at a time
+    #[arg(long, default_value_t = 128)]
+    pub(super) handshakes_max: usize,
+    /// Large bodies at a time, each moved by a thread of its own
+    #[arg(long, default_value_t = 128)]
+    pub(super) transfers_max: usize,
+    /// Longest handshake
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub(super) handshake_timeout: Duration,
+    /// Longest silence between two requests
+    #[arg(long, default_value = "5m", value_parser = duration)]
+    pub(super) idle_timeout: Duration,
+    /// Longest standstill inside a message or a body
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(super) stall_timeout: Duration,
+    /// How long a drain waits for what is running
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(super) grace: Duration,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ClientCommand {
+    /// Send files; - is standard input
+    #[command(
+        after_help = "Example: fsvc put report.pdf /reports/2026.pdf\n         \
+                            fsvc put *.csv /inbox/\n         tar c dir | fsvc put - /backup/dir.tar"
+    )]
+    Put {
+        /// Local files, then the remote path; a remote path that ends in / is a directory
+        #[arg(required = true, num_args = 2.., value_name = "LOCAL... REMOTE")]
+        paths: Vec<String>,
+        /// Only if no file is there
+        #[arg(long, conflicts_with = "if_version")]
+        if_absent: bool,
+        /// Only if the file there has this version
+        #[arg(long, value_name = "N")]
+        if_version: Option<u64>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Fetch a file; - is standard output
+    #[command(
+        after_help = "Example: fsvc get /reports/2026.pdf\n         fsvc get /reports/2026.pdf - | wc -c"
+    )]
+    Get {
+        remote: RemotePath,
+        /// Where to put it [default: its name, in this directory]
+        local: Option<PathBuf>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Print files to standard output
+    #[command(after_help = "Example: fsvc cat /etc/motd")]
+    Cat {
+        #[arg(required = true)]
+        remote: Vec<RemotePath>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List a directory
+    #[command(after_help = "Example: fsvc ls -l /reports")]
+    Ls {
+        #[arg(default_value = "/")]
+        remote: Prefix,
+        /// Size, time and version too
+        #[arg(long, short)]
+        long: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show what is known about files
+    #[command(after_help = "Example: fsvc stat /reports/2026.pdf --json")]
+    Stat {
+        #[arg(required = true)]
+        remote: Vec<RemotePath>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Remove files
+    #[command(after_help = "Example: fsvc rm /reports/2025.pdf")]
+    Rm {
+        #[arg(required = true)]
+        remote: Vec<RemotePath>,
+        /// Only if the file has this version
+        #[arg(long, value_name = "N")]
+        if_version: Option<u64>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Give a file another name
+    #[command(after_help = "Example: fsvc mv /inbox/a.json /done/a.json")]
+    Mv(FromTo),
+    /// Copy a file on the server
+    #[command(after_help = "Example: fsvc cp /reports/2026.pdf /archive/2026.pdf")]
+    Cp(FromTo),
+    /// Ask the server for a sign of life
+    #[command(after_help = "Example: fsvc ping --server files.internal:7443")]
+    Ping {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Show who the server takes you for
+    #[command(after_help = "Example: fsvc whoami --as alice")]
+    Whoami {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Ask whether you may do something
+    #[command(after_help = "Example: fsvc can delete /reports/2026.pdf\n\
+                            Exit code 0 if allowed, 4 if not. Actions: list, read, create, replace, delete, \
+                            publish, subscribe, admin.")]
+    Can {
+        action: String,
+        /// /a/file, /a/directory/ or topic:a/topic
+        on: String,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FromTo {
+    pub(super) from: RemotePath,
+    /// A name that ends in / is a directory to put it in
+    pub(super) to: String,
+    /// Only if no file is at the new name
+    #[arg(long)]
+    pub(super) if_absent: bool,
+    /// Only if the old one has this version
+    #[arg(long, value_name = "N")]
+    pub(super) if_version: Option<u64>,
+    #[command(flatten)]
+    pub(super) common: Common,
+}
+
+/// What every client command takes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection and output")]
+pub(super) struct Common {
+    /// Where the server is
+    #[arg(
+        long,
+        env = "FSVC_SERVER",
+        default_value = "localhost:7443",
+        value_name = "HOST:PORT"
+    )]
+    pub(super) server: String,
+    /// Where ca.pem and clients/ are
+    #[arg(long, env = "FSVC_TLS_DIR", default_value = "certs")]
+    pub(super) tls_dir: PathBuf,
+    /// Which client in the TLS directory to be [default: the only one]
+    #[arg(long = "as", env = "FSVC_AS", value_name = "NAME")]
+    pub(super) name: Option<String>,
+    /// The CAs whose servers are trusted [default: ca.pem in the TLS directory]
+    #[arg(long, value_name = "FILE")]
+    pub(super) ca: Option<PathBuf>,
+    /// Your chain, instead of one in the TLS directory
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with = "name")]
+    pub(super) cert: Option<PathBuf>,
+    /// Your key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub(super) key: Option<PathBuf>,
+    /// Longest wait for a connection
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub(super) connect_timeout: Duration,
+    /// Longest wait for an answer, or standstill inside a body
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub(super) stall_timeout: Duration,
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Print nothing but results and errors
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+}
+
+impl ClientCommand {
+    /// What the command has in common with the others.
+    pub(super) const fn common(&self) -> &Common {
+        match self {
+            Self::Put { common, .. }
+            | Self::Get { common, .. }
+            | Self::Cat { common, .. }
+            | Self::Ls { common, .. }
+            | Self::Stat { common, .. }
+            | Self::Rm { common, .. }
+            | Self::Mv(FromTo { common, .. })
+            | Self::Cp(FromTo { common, .. })
+            | Self::Ping { common }
+            | Self::Whoami { common }
+            | Self::Can { common, .. } => common,
+        }
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration: SignedDuration = text
+        .parse()
+        .map_err(|_| "write it like 30s, 5m or 1h30m".to_owned())?;
+    match Duration::try_from(duration) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("a time of more than nothing is needed".to_owned()),
+    }
+}

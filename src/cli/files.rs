@@ -1,0 +1,389 @@
+//! The client's commands.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::args::{ClientCommand, Common, FromTo};
+use super::exit::Exit;
+use super::output::{Output, complain, is_broken_pipe, long_line, seconds};
+use super::transfer;
+use crate::client::{Client, ClientError, Options};
+use crate::escape::Escaped;
+use crate::path::{Prefix, RemotePath};
+use crate::protocol::{Conditions, ErrorCode, FileInfo, ListEntry};
+use crate::tls::client::{Files, OwnFiles};
+
+/// Why a command did not end well.
+pub(super) enum Failure {
+    /// A request failed; the text says what was tried.
+    Request(String, ClientError),
+    /// Standard output failed.
+    Output(io::Error),
+    /// The command line does not fit.
+    Usage(String),
+    /// The answer is no.
+    Refused(Exit),
+}
+
+pub(super) type Outcome = Result<(), Failure>;
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Runs a client command to its exit code.
+pub(super) fn run(command: ClientCommand, output: Output) -> Exit {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format!("cannot start: {error}"), None);
+            return Exit::Failed;
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let client = connect(command.common())?;
+        let outcome = dispatch(&client, command, output).await;
+        client.close().await;
+        outcome
+    });
+    match outcome {
+        Ok(()) => Exit::Done,
+        Err(Failure::Output(error)) if is_broken_pipe(&error) => Exit::Done,
+        Err(Failure::Output(error)) => {
+            complain(&format!("cannot write to standard output: {error}"), None);
+            Exit::Failed
+        }
+        Err(Failure::Usage(text)) => {
+            complain(&text, Some("fsvc help"));
+            Exit::Usage
+        }
+        Err(Failure::Refused(exit)) => exit,
+        Err(Failure::Request(what, error)) => output.failure(&what, &error),
+    }
+}
+
+async fn dispatch(client: &Client, command: ClientCommand, output: Output) -> Outcome {
+    match command {
+        ClientCommand::Put {
+            paths,
+            if_absent,
+            if_version,
+            ..
+        } => {
+            transfer::put(
+                client,
+                paths,
+                Conditions {
+                    if_absent,
+                    if_version,
+                },
+                output,
+            )
+            .await
+        }
+        ClientCommand::Get { remote, local, .. } => {
+            transfer::get(client, &remote, local, output).await
+        }
+        ClientCommand::Cat { remote, .. } => transfer::cat(client, &remote).await,
+        ClientCommand::Ls { remote, long, .. } => list(client, &remote, long, output).await,
+        ClientCommand::Stat { remote, .. } => stat(client, &remote, output).await,
+        ClientCommand::Rm {
+            remote, if_version, ..
+        } => remove(client, &remote, if_version, output).await,
+        ClientCommand::Mv(from_to) => {
+            let (to, conditions) = target(&from_to)?;
+            let moved = client.rename(&from_to.from, &to, conditions).await;
+            let moved = moved.map_err(request("mv", from_to.from.as_str()))?;
+            Ok(output.note(
+                &moved,
+                &format!("{} -> {}", from_to.from, described(&moved)),
+            )?)
+        }
+        ClientCommand::Cp(from_to) => {
+            let (to, conditions) = target(&from_to)?;
+            let copied = client.copy(&from_to.from, &to, conditions).await;
+            let copied = copied.map_err(request("cp", from_to.from.as_str()))?;
+            Ok(output.note(
+                &copied,
+                &format!("{} -> {}", from_to.from, described(&copied)),
+            )?)
+        }
+        ClientCommand::Ping { common } => ping(client, &common, output).await,
+        ClientCommand::Whoami { .. } => whoami(client, output).await,
+        ClientCommand::Can { action, on, .. } => can(client, &action, &on, output).await,
+    }
+}
+
+async fn list(client: &Client, remote: &Prefix, long: bool, output: Output) -> Outcome {
+    let mut after = None;
+    loop {
+        let page = match client.list(remote, after.take()).await {
+            Ok(page) => page,
+            Err(error) => return list_file(client, remote, long, error, output).await,
+        };
+        for entry in &page.entries {
+            let name = entry
+                .path()
+                .strip_prefix(remote.as_str())
+                .unwrap_or_else(|| entry.path());
+            let text = match entry {
+                ListEntry::File(file) if long => long_line(file, name),
+                ListEntry::Directory(_) if long => format!(
+                    "{:>14}  {:20}  {:>8}  {}",
+                    "-",
+                    "-",
+                    "-",
+                    Escaped::whole(name)
+                ),
+                _ => Escaped::whole(name).to_string(),
+            };
+            output.result(entry, &text)?;
+        }
+        if page.n_unnameable > 0 {
+            complain(
+                &format!(
+                    "{} names in {remote} cannot be spelled here and are left out",
+                    page.n_unnameable
+                ),
+                None,
+            );
+        }
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The name may be a file's: then that is what is listed.
+async fn list_file(
+    client: &Client,
+    remote: &Prefix,
+    long: bool,
+    error: ClientError,
+    output: Output,
+) -> Outcome {
+    let failed = |error| Failure::Request(format!("ls {remote}"), error);
+    let may_be_file = matches!(
+        error.code(),
+        Some(ErrorCode::NotFound | ErrorCode::BadRequest | ErrorCode::Denied)
+    );
+    let Ok(path) = remote.as_str().trim_end_matches('/').parse::<RemotePath>() else {
+        return Err(failed(error));
+    };
+    if !may_be_file {
+        return Err(failed(error));
+    }
+    match client.stat(&path).await {
+        Ok(file) => {
+            let text = if long {
+                long_line(&file, path.as_str())
+            } else {
+                path.to_string()
+            };
+            Ok(output.result(&ListEntry::File(file), &text)?)
+        }
+        Err(_) => Err(failed(error)),
+    }
+}
+
+async fn stat(client: &Client, remote: &[RemotePath], output: Output) -> Outcome {
+    for path in remote {
+        let file = client
+            .stat(path)
+            .await
+            .map_err(request("stat", path.as_str()))?;
+        let version = file.version.map_or_else(
+            || "none (put there by another program)".to_owned(),
+            |v| v.to_string(),
+        );
+        let digest = file
+            .digest
+            .map_or_else(|| "not known".to_owned(), |digest| digest.to_string());
+        let text = format!(
+            "{}\n  size      {}\n  modified  {}\n  version   {version}\n  digest    {digest}",
+            file.path, file.size, file.modified
+        );
+        output.result(&file, &text)?;
+    }
+    Ok(())
+}
+
+async fn remove(
+    client: &Client,
+    remote: &[RemotePath],
+    if_version: Option<u64>,
+    output: Output,
+) -> Outcome {
+    for path in remote {
+        let removed = client
+            .remove(path, if_version)
+            .await
+            .map_err(request("rm", path.as_str()))?;
+        output.note(&removed, &format!("removed {path}"))?;
+    }
+    Ok(())
+}
+
+async fn ping(client: &Client, common: &Common, output: Output) -> Outcome {
+    let hello = client
+        .hello()
+        .await
+        .map_err(request("ping", &common.server))?;
+    let began = Instant::now();
+    client
+        .ping()
+        .await
+        .map_err(request("ping", &common.server))?;
+    let round_trip_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let object =
+        json!({"server": hello.server, "time": hello.time, "round_trip_us": round_trip_us});
+    let text = format!(
+        "{} at {}: {round_trip_us} µs",
+        Escaped::new(&hello.server),
+        common.server
+    );
+    Ok(output.result(&object, &text)?)
+}
+
+async fn whoami(client: &Client, output: Output) -> Outcome {
+    let who = client.whoami().await.map_err(request("whoami", ""))?;
+    let text = format!(
+        "{}\n  serial   {}\n  CA       {}\n  expires  {}",
+        Escaped::new(&who.identity),
+        Escaped::new(&who.serial),
+        Escaped::new(&who.ca),
+        seconds(who.expires_at)
+    );
+    Ok(output.result(&who, &text)?)
+}
+
+async fn can(client: &Client, action: &str, on: &str, output: Output) -> Outcome {
+    let verdict = client
+        .can(action, on)
+        .await
+        .map_err(request("can", &format!("{action} {on}")))?;
+    let word = if verdict.allowed { "yes" } else { "no" };
+    output.result(
+        &verdict,
+        &format!("{word}: {}", Escaped::new(&verdict.reason)),
+    )?;
+    if verdict.allowed {
+        Ok(())
+    } else {
+        Err(Failure::Refused(Exit::Denied))
+    }
+}
+
+fn target(from_to: &FromTo) -> Result<(RemotePath, Conditions), Failure> {
+    let to = destination(&from_to.to, from_to.from.file_name())?;
+    Ok((
+        to,
+        Conditions {
+            if_absent: from_to.if_absent,
+            if_version: from_to.if_version,
+        },
+    ))
+}
+
+/// A remote name that ends in a slash is a directory that keeps the file's own name.
+pub(super) fn destination(remote: &str, name: &str) -> Result<RemotePath, Failure> {
+    let usage = |error| Failure::Usage(format!("{}: {error}", Escaped::new(remote)));
+    if remote.ends_with('/') {
+        let directory: Prefix = remote.parse().map_err(usage)?;
+        return directory.join(name).map_err(usage);
+    }
+    remote.parse().map_err(usage)
+}
+
+pub(super) fn request(command: &str, what: &str) -> impl FnOnce(ClientError) -> Failure {
+    let what = format!("{command} {}", Escaped::new(what))
+        .trim_end()
+        .to_owned();
+    move |error| Failure::Request(what, error)
+}
+
+/// A file, in a few words.
+pub(super) fn described(file: &FileInfo) -> String {
+    let version = file
+        .version
+        .map_or_else(String::new, |version| format!(", version {version}"));
+    format!("{} ({} bytes{version})", file.path, file.size)
+}
+
+fn connect(common: &Common) -> Result<Client, Failure> {
+    let own = match (&common.cert, &common.key) {
+        (Some(certificate), Some(key)) => OwnFiles {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        },
+        _ => own_files(common)?,
+    };
+    let ca = common
+        .ca
+        .clone()
+        .unwrap_or_else(|| common.tls_dir.join("ca.pem"));
+    let options = Options {
+        server: common.server.clone(),
+        files: Files { ca, own: Some(own) },
+        connect_timeout: common.connect_timeout,
+        stall_timeout: common.stall_timeout,
+    };
+    Client::new(options).map_err(request("load certificates", ""))
+}
+
+/// The client that was named, or the only one that is there.
+fn own_files(common: &Common) -> Result<OwnFiles, Failure> {
+    let clients = common.tls_dir.join("clients");
+    let name = match &common.name {
+        Some(name) => name.clone(),
+        None => only_client(&clients)?,
+    };
+    Ok(OwnFiles {
+        certificate: clients.join(format!("{name}.pem")),
+        key: clients.join(format!("{name}-key.pem")),
+    })
+}
+
+fn only_client(clients: &Path) -> Result<String, Failure> {
+    let unreadable = |error| {
+        Failure::Usage(format!(
+            "no client certificates in {}: {error}; make them with fsvc gen-certs, or name others with --tls-dir, \
+             or --ca, --cert and --key",
+            clients.display()
+        ))
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(clients).map_err(unreadable)? {
+        let path: PathBuf = entry.map_err(unreadable)?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(|name| name.strip_suffix(".pem"));
+        names.extend(
+            name.filter(|name| !name.ends_with("-key"))
+                .map(str::to_owned),
+        );
+    }
+    names.sort();
+    match names.as_slice() {
+        [name] => Ok(name.clone()),
+        [] => Err(Failure::Usage(format!(
+            "no client certificate in {}",
+            clients.display()
+        ))),
+        several => Err(Failure::Usage(format!(
+            "several clients in {}: {}; say which with --as NAME",
+            clients.display(),
+            several.join(", ")
+        ))),
+    }
+}

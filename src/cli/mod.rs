@@ -1,0 +1,39 @@
+//! The command line: the only place that prints, reads the environment, and decides the exit code.
+
+mod args;
+mod certs;
+mod exit;
+mod files;
+mod output;
+mod progress;
+mod serve;
+mod transfer;
+
+use clap::Parser;
+
+use args::{Arguments, Command};
+pub use exit::Exit;
+use output::Output;
+
+/// Runs the command that the process was started with.
+pub fn run() -> Exit {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
+        }
+    };
+    match arguments.command {
+        Command::GenCerts(arguments) => certs::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Client(command) => {
+            let output = Output::new(&command);
+            files::run(command, output)
+        }
+    }
+}

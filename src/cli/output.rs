@@ -1,0 +1,123 @@
+//! What the user sees: results on standard output, words for people on standard error.
+//!
+//! Text that another machine chose is escaped before it is shown.
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+
+use super::args::ClientCommand;
+use super::exit::Exit;
+use crate::client::ClientError;
+use crate::escape::Escaped;
+use crate::protocol::FileInfo;
+
+/// How results are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Output {
+    json: bool,
+    quiet: bool,
+}
+
+impl Output {
+    pub(super) fn new(command: &ClientCommand) -> Self {
+        let common = command.common();
+        Self {
+            json: common.json,
+            quiet: common.quiet,
+        }
+    }
+
+    /// Whether a person watches who wants to see progress.
+    pub(super) fn shows_progress(self) -> bool {
+        !self.json && !self.quiet && io::stderr().is_terminal()
+    }
+
+    /// A result: an object for programs, or a text for people.
+    pub(super) fn result(self, object: &impl Serialize, text: &str) -> io::Result<()> {
+        if self.json {
+            let line = serde_json::to_string(object).map_err(io::Error::other)?;
+            return line_out(&line);
+        }
+        line_out(text)
+    }
+
+    /// What was done, for people who did not ask for silence.
+    pub(super) fn note(self, object: &impl Serialize, text: &str) -> io::Result<()> {
+        if self.json {
+            return self.result(object, text);
+        }
+        if !self.quiet {
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+        Ok(())
+    }
+
+    /// A failed request; says what to do about it where that is known.
+    pub(super) fn failure(self, what: &str, error: &ClientError) -> Exit {
+        let text = format!("{what}: {}", chain(error));
+        if self.json {
+            let code = error.code().map(|code| code.to_string());
+            let object = json!({"error": {"code": code, "message": text, "hint": error.hint()}});
+            let _ = writeln!(io::stderr(), "{object}");
+        } else {
+            complain(&text, error.hint().as_deref());
+        }
+        Exit::of(error)
+    }
+}
+
+/// Prints an error, and what can be done about it, to standard error.
+pub(super) fn complain(text: &str, hint: Option<&str>) {
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "fsvc: {text}");
+    if let Some(hint) = hint {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let next = inner.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {}", Escaped::new(&next));
+        }
+        source = inner.source();
+    }
+    text
+}
+
+/// Prints a line to standard output.
+pub(super) fn line_out(line: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{line}")
+}
+
+/// A reader that has seen enough closed the pipe: that is success.
+pub(super) fn is_broken_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+/// A file in columns: size, time, version, name.
+pub(super) fn long_line(file: &FileInfo, name: &str) -> String {
+    let version = file
+        .version
+        .map_or_else(|| "-".to_owned(), |version| version.to_string());
+    format!(
+        "{:>14}  {}  {version:>8}  {}",
+        file.size,
+        seconds(file.modified),
+        Escaped::whole(name)
+    )
+}
+
+/// A time to the second.
+pub(super) fn seconds(time: Timestamp) -> String {
+    let whole = Timestamp::from_second(time.as_second()).unwrap_or(time);
+    whole.to_string()
+}

@@ -1,0 +1,145 @@
+//! put, get and cat.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::files::{Failure, Outcome, described, destination, request};
+use super::output::{Output, is_broken_pipe};
+use super::progress::{self, Watched};
+use crate::client::file::{open_regular, persist, temporary_beside};
+use crate::client::{Client, ClientError, PutOptions};
+use crate::path::RemotePath;
+use crate::protocol::{Conditions, FileInfo};
+
+/// The name of standard input and output.
+const STANDARD: &str = "-";
+
+pub(super) async fn put(
+    client: &Client,
+    mut paths: Vec<String>,
+    conditions: Conditions,
+    output: Output,
+) -> Outcome {
+    let remote = paths.pop().unwrap_or_default();
+    if paths.len() > 1 && !remote.ends_with('/') {
+        let text = format!(
+            "{} files cannot become one: end {remote} in / to make it a directory",
+            paths.len()
+        );
+        return Err(Failure::Usage(text));
+    }
+    // Every name is checked before the first byte is sent.
+    let mut pairs = Vec::with_capacity(paths.len());
+    for local in paths {
+        let name = Path::new(&local)
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if local == STANDARD && remote.ends_with('/') {
+            return Err(Failure::Usage(
+                "standard input has no name of its own: give the whole remote path".to_owned(),
+            ));
+        }
+        let remote = destination(&remote, name)?;
+        pairs.push((local, remote));
+    }
+    for (local, remote) in pairs {
+        let file = put_one(client, &local, &remote, conditions, output).await;
+        let file = file.map_err(request("put", &local))?;
+        output.note(&file, &format!("{local} -> {}", described(&file)))?;
+    }
+    Ok(())
+}
+
+async fn put_one(
+    client: &Client,
+    local: &str,
+    remote: &RemotePath,
+    conditions: Conditions,
+    output: Output,
+) -> Result<FileInfo, ClientError> {
+    if local == STANDARD {
+        let bar = progress::bar(output, local, None);
+        let source = Watched::new(io::stdin(), &bar);
+        let put = client
+            .put(
+                remote,
+                source,
+                PutOptions {
+                    size: None,
+                    conditions,
+                },
+            )
+            .await;
+        bar.finish_and_clear();
+        return put;
+    }
+    let (file, size) = open_regular(Path::new(local)).map_err(ClientError::Source)?;
+    let bar = progress::bar(output, local, Some(size));
+    let options = PutOptions {
+        size: Some(size),
+        conditions,
+    };
+    let put = client.put(remote, Watched::new(file, &bar), options).await;
+    bar.finish_and_clear();
+    put
+}
+
+pub(super) async fn get(
+    client: &Client,
+    remote: &RemotePath,
+    local: Option<PathBuf>,
+    output: Output,
+) -> Outcome {
+    let local = local.unwrap_or_else(|| PathBuf::from(remote.file_name()));
+    if local.as_os_str() == STANDARD {
+        return cat(client, std::slice::from_ref(remote)).await;
+    }
+    let is_directory = local.is_dir() || local.as_os_str().as_encoded_bytes().ends_with(b"/");
+    let local = if is_directory {
+        local.join(remote.file_name())
+    } else {
+        local
+    };
+    let failed = || request("get", remote.as_str());
+    let temporary = temporary_beside(&local).map_err(|error| failed()(ClientError::Sink(error)))?;
+    let bar = progress::bar(output, remote.as_str(), None);
+    let got = client.get(remote, Watched::new(temporary, &bar)).await;
+    bar.finish_and_clear();
+    let (file, sink) = got.map_err(failed())?;
+    persist(sink.inner, &local).map_err(|error| failed()(ClientError::Sink(error)))?;
+    let mut object = serde_json::to_value(&file).unwrap_or_default();
+    object["local"] = json!(local.display().to_string());
+    Ok(output.note(
+        &object,
+        &format!("{} -> {}", described(&file), local.display()),
+    )?)
+}
+
+pub(super) async fn cat(client: &Client, remote: &[RemotePath]) -> Outcome {
+    for path in remote {
+        match client.get(path, StandardOutput).await {
+            Ok(_) => {}
+            Err(ClientError::Sink(error)) if is_broken_pipe(&error) => {
+                return Err(Failure::Output(error));
+            }
+            Err(error) => return Err(request("get", path.as_str())(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Standard output, past the line buffer.
+struct StandardOutput;
+
+impl Write for StandardOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stdout().lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().lock().flush()
+    }
+}
