@@ -49,5 +49,7 @@ pub mod server;
 
 pub mod client;
 
+pub mod pki;
+
 // Edge.
 pub mod cli;

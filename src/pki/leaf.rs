@@ -1,0 +1,164 @@
+//! The certificates of the server and the clients: looked at, made, made again.
+//!
+//! An old pair is copied to the archive before a new one takes its place.
+
+use jiff::Timestamp;
+use rcgen::{KeyPair, PublicKeyData};
+use rustls::pki_types::CertificateDer;
+
+use super::PkiError;
+use super::authority::Authority;
+use super::disk::{self, Disk, Over};
+use super::inspect::{self, Facts, Why};
+use super::issue::{Issued, Role, Validity, sha256};
+use super::layout::{DIR_SECRET, Layout, PUBLIC, Pair, SECRET};
+use crate::identity::SpiffeId;
+use crate::tls::pem;
+
+/// Most generations with one serial number in the archive; only interrupted runs make a second.
+const ARCHIVED_MAX: u32 = 100;
+
+/// A certificate that should exist.
+pub(super) struct Wish {
+    /// As it is shown: `server`, or the client's name.
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) identity: SpiffeId,
+    pub(super) pair: Pair,
+    /// Asked for in this run, rather than found.
+    pub(super) is_asked: bool,
+}
+
+/// What became of a wish so far.
+pub(super) enum Survey {
+    Keep {
+        der: CertificateDer<'static>,
+        facts: Facts,
+        has_key: bool,
+    },
+    Make,
+    Again {
+        why: Why,
+        /// What the old one says, if the CA signed it.
+        old: Option<Facts>,
+    },
+}
+
+/// Compares a wish with what is there. Nothing is changed.
+pub(super) fn survey(
+    wish: &Wish,
+    authority: &Authority,
+    now: Timestamp,
+    new: Validity,
+) -> Result<Survey, PkiError> {
+    let Pair { certificate, key } = &wish.pair;
+    let has_key = disk::is_file(key)?;
+    if !disk::is_file(certificate)? {
+        return Ok(if has_key {
+            Survey::Again {
+                why: Why::CertificateMissing,
+                old: None,
+            }
+        } else {
+            Survey::Make
+        });
+    }
+    let mut chain = pem::read_certificates(certificate)?;
+    let der = chain.swap_remove(0);
+    let facts = inspect::facts(certificate, &der)?;
+    if let Some(why) = inspect::check_signature(&der, &authority.anchors, &wish.role, &facts) {
+        return Ok(Survey::Again { why, old: None });
+    }
+    let why = if has_key {
+        check_key(&wish.pair, &facts)?
+    } else {
+        wish.is_asked.then_some(Why::KeyMissing)
+    };
+    let why = why.or_else(|| facts.check_profile(&wish.role, &wish.identity));
+    let why = why.or_else(|| facts.check_time(now, new));
+    Ok(match why {
+        // Its key was carried away: a new one would only come between that key and its owner.
+        Some(why) if has_key || wish.is_asked => Survey::Again {
+            why,
+            old: Some(facts),
+        },
+        _ => Survey::Keep {
+            der,
+            facts,
+            has_key,
+        },
+    })
+}
+
+fn check_key(pair: &Pair, facts: &Facts) -> Result<Option<Why>, PkiError> {
+    disk::check_owner(&pair.key, true)?;
+    let der = pem::read_private_key(&pair.key)?;
+    let key = KeyPair::try_from(&der).map_err(|error| PkiError::Certificate {
+        path: pair.key.clone(),
+        reason: error.to_string(),
+    })?;
+    let fits = key.subject_public_key_info() == facts.public_key;
+    Ok((!fits).then_some(Why::KeyMismatch))
+}
+
+/// Names a new pair, the key first: a certificate whose key is missing looks like one whose key was
+/// carried away.
+pub(super) fn write(disk: &Disk, pair: &Pair, issued: &Issued, over: Over) -> Result<(), PkiError> {
+    disk.write(&pair.key, issued.key_pem.as_bytes(), SECRET, over)?;
+    disk.write(
+        &pair.certificate,
+        issued.certificate_pem.as_bytes(),
+        PUBLIC,
+        over,
+    )
+}
+
+/// Copies an old pair to `ca-private/archive/SERIAL/`.
+pub(super) fn archive(disk: &Disk, layout: &Layout, pair: &Pair) -> Result<(), PkiError> {
+    let certificate = disk::read(&pair.certificate)?;
+    let key = disk::read(&pair.key)?;
+    let name = archive_name(pair, key.as_deref().unwrap_or_default())?;
+    disk.make_dir(&layout.archive(), DIR_SECRET)?;
+    for generation in 1..=ARCHIVED_MAX {
+        let dir = match generation {
+            1 => layout.archive().join(&name),
+            n => layout.archive().join(format!("{name}.{n}")),
+        };
+        let files = [
+            (&pair.certificate, certificate.as_deref(), PUBLIC),
+            (&pair.key, key.as_deref(), SECRET),
+        ];
+        let targets: Vec<_> = files
+            .into_iter()
+            .filter_map(|(from, bytes, mode)| Some((dir.join(from.file_name()?), bytes?, mode)))
+            .collect();
+        let mut is_free = true;
+        for (path, bytes, _) in &targets {
+            is_free &= disk::read(path)?.is_none_or(|found| found == *bytes);
+        }
+        if !is_free {
+            continue;
+        }
+        disk.make_dir(&dir, DIR_SECRET)?;
+        for (path, bytes, mode) in targets {
+            if !disk::is_file(&path)? {
+                disk.write(&path, bytes, mode, Over::Nothing)?;
+            }
+        }
+        return Ok(());
+    }
+    Err(PkiError::TooMany {
+        what: "archived pairs with one serial number",
+        count: ARCHIVED_MAX as usize + 1,
+        max: ARCHIVED_MAX as usize,
+    })
+}
+
+fn archive_name(pair: &Pair, key: &[u8]) -> Result<String, PkiError> {
+    if !disk::is_file(&pair.certificate)? {
+        return Ok(format!("key-{}", &sha256(key)[..16]));
+    }
+    let chain = pem::read_certificates(&pair.certificate)?;
+    let first = chain.first().expect("the reader refuses an empty file");
+    Ok(inspect::facts(&pair.certificate, first)?.serial)
+}
