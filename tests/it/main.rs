@@ -2,9 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its ground gives way")]
 
+// The parts, through their seams.
 mod database_faults;
 mod index_suite;
 mod journal;
 mod log_suite;
+mod pki;
 mod policy_refusals;
 mod policy_suite;
+
+// The program.
+mod harness;
+mod round_trip;
