@@ -64,9 +64,9 @@ pub(super) struct GenCerts {
     /// Days that server and client certificates are valid
     #[arg(long, default_value_t = 365)]
     pub(super) days: u32,
-    /// Days that the CA is valid
-    #[arg(long, default_value_t = 3650)]
-    pub(super) ca_days: u32,
+    /// Days that a new CA is valid [default: ten years]
+    #[arg(long)]
+    pub(super) ca_days: Option<u32>,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

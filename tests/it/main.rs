@@ -1,6 +1,10 @@
 //! The tests that see fsvc from outside, in one binary.
 
 #![allow(clippy::unwrap_used, reason = "a test ends where its ground gives way")]
+#![allow(
+    unreachable_pub,
+    reason = "nothing is reached from outside of a test binary"
+)]
 
 // The parts, through their seams.
 mod database_faults;
