@@ -211,7 +211,7 @@ impl Run<'_> {
             skipped_hosts: Vec::new(),
             notes: Vec::new(),
         };
-        if report.server.state != State::Kept {
+        if report.server.state == State::Made {
             report.skipped_hosts = self.asked.skipped_hosts;
         }
         report.add_notes(self.options.days, self.authority.facts.validity);
