@@ -313,7 +313,8 @@ mod tests {
         let error = Response::<Verdict>::decode(text.as_bytes()).unwrap();
         assert_eq!(serde_json::to_string(&error).unwrap(), text);
 
-        let trailer = r#"{"size":3,"digest":"blake3:6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85"}"#;
+        let digest = "blake3:6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85";
+        let trailer = format!(r#"{{"size":3,"digest":"{digest}"}}"#);
         assert_eq!(
             Trailer::decode(trailer.as_bytes()).unwrap(),
             Trailer::Whole {

@@ -18,3 +18,4 @@ mod policy_suite;
 // The program.
 mod harness;
 mod round_trip;
+mod tidy;
