@@ -14,6 +14,10 @@ mod log_suite;
 mod pki;
 mod policy_refusals;
 mod policy_suite;
+mod store_faults;
+mod store_local;
+mod store_races;
+mod store_suite;
 
 // The program.
 mod harness;

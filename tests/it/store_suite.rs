@@ -1,0 +1,366 @@
+//! What every store must do, whatever it keeps its content in.
+//!
+//! Each case gets an empty store and knows nothing but the trait.
+
+use std::collections::HashSet;
+
+use fsvc::content::Stamp;
+use fsvc::path::{Prefix, RemotePath};
+use fsvc::store::{Name, Names, Publication, Published, Sealed, Store, StoreError};
+
+/// One thing that a store must do.
+pub(crate) type Case = fn(&dyn Store);
+
+/// Every case, by name.
+pub(crate) const CASES: &[(&str, Case)] = &[
+    ("content_comes_back", content_comes_back),
+    (
+        "staged_content_is_not_visible",
+        staged_content_is_not_visible,
+    ),
+    (
+        "an_unfinished_upload_leaves_nothing",
+        an_unfinished_upload_leaves_nothing,
+    ),
+    ("a_sweep_spares_what_is_kept", a_sweep_spares_what_is_kept),
+    ("every_stamp_is_new", every_stamp_is_new),
+    (
+        "an_open_file_stays_what_it_was",
+        an_open_file_stays_what_it_was,
+    ),
+    ("placing_can_be_done_twice", placing_can_be_done_twice),
+    ("renaming_can_be_done_twice", renaming_can_be_done_twice),
+    ("removing_can_be_done_twice", removing_can_be_done_twice),
+    (
+        "a_file_with_another_stamp_is_left_alone",
+        a_file_with_another_stamp_is_left_alone,
+    ),
+    ("taken_names_are_refused", taken_names_are_refused),
+    (
+        "what_a_refused_put_made_blocks_no_name",
+        what_a_refused_put_made_blocks_no_name,
+    ),
+    ("empty_directories_go", empty_directories_go),
+    ("missing_names_are_not_found", missing_names_are_not_found),
+    (
+        "pages_add_up_to_the_directory",
+        pages_add_up_to_the_directory,
+    ),
+];
+
+/// A checked name.
+#[track_caller]
+pub(crate) fn path(text: &str) -> RemotePath {
+    text.parse().unwrap()
+}
+
+/// A sealed content.
+#[track_caller]
+pub(crate) fn seal(store: &dyn Store, content: &[u8]) -> Sealed {
+    let mut upload = store.begin(Some(content.len() as u64)).unwrap();
+    content
+        .chunks(64 << 10)
+        .for_each(|piece| upload.write(piece).unwrap());
+    upload.seal().unwrap()
+}
+
+/// The step that makes `sealed` the file at `to`.
+pub(crate) fn place(sealed: Sealed, to: &str) -> Publication {
+    Publication::Place {
+        content: sealed.content,
+        stamp: sealed.stamp,
+        path: path(to),
+    }
+}
+
+/// Makes `content` the file at `to`, durably.
+#[track_caller]
+pub(crate) fn put(store: &dyn Store, to: &str, content: &[u8]) -> Stamp {
+    store.prepare(&path(to)).unwrap();
+    let sealed = seal(store, content);
+    assert_eq!(store.publish(&place(sealed, to)).unwrap(), Published::Done);
+    store.sync().unwrap();
+    sealed.stamp
+}
+
+/// All of a file, in pieces as the server reads them.
+pub(crate) fn read(store: &dyn Store, from: &str) -> Result<Vec<u8>, StoreError> {
+    let content = store.open(&path(from))?;
+    let mut whole = Vec::new();
+    let mut piece = vec![0; 64 << 10];
+    loop {
+        let n = content.read_at(&mut piece, whole.len() as u64).unwrap();
+        if n == 0 {
+            return Ok(whole);
+        }
+        whole.extend_from_slice(&piece[..n]);
+    }
+}
+
+/// The names of a directory, those of directories with a slash.
+#[track_caller]
+pub(crate) fn names(listed: &Names) -> Vec<String> {
+    let text = |name: &Name| match name {
+        Name::File { name, .. } => name.clone(),
+        Name::Directory { name } => format!("{name}/"),
+    };
+    listed.names.iter().map(text).collect()
+}
+
+#[track_caller]
+fn check_names(store: &dyn Store, directory: &str, expected: &[&str]) {
+    let listed = store.list(&directory.parse().unwrap(), None, 100).unwrap();
+    assert_eq!(names(&listed), expected, "{directory}");
+    assert!(!listed.more);
+}
+
+#[track_caller]
+fn check_done(store: &dyn Store, step: &Publication, expected: Published) {
+    assert_eq!(store.publish(step).unwrap(), expected, "{step:?}");
+    store.sync().unwrap();
+}
+
+fn content_comes_back(store: &dyn Store) {
+    for size in [0, 1, 65_535, 65_536, 65_537, 3 << 20] {
+        let content: Vec<u8> = (0..=250).cycle().take(size).collect();
+        let to = format!("/a/b/{size}");
+        let stamp = put(store, &to, &content);
+        assert_eq!(stamp.size, content.len() as u64);
+        assert_eq!(store.stat(&path(&to)).unwrap(), stamp);
+        assert_eq!(store.open(&path(&to)).unwrap().stamp(), stamp);
+        assert!(read(store, &to).unwrap() == content, "{size} bytes differ");
+    }
+}
+
+fn staged_content_is_not_visible(store: &dyn Store) {
+    let mut upload = store.begin(None).unwrap();
+    upload.write(b"one").unwrap();
+    check_names(store, "/", &[]);
+    let sealed = upload.seal().unwrap();
+    check_names(store, "/", &[]);
+    check_done(store, &place(sealed, "/x"), Published::Done);
+    check_names(store, "/", &["x"]);
+}
+
+fn an_unfinished_upload_leaves_nothing(store: &dyn Store) {
+    let mut upload = store.begin(Some(10)).unwrap();
+    upload.write(b"half").unwrap();
+    drop(upload);
+    assert_eq!(store.sweep(&HashSet::new()).unwrap(), 0);
+}
+
+fn a_sweep_spares_what_is_kept(store: &dyn Store) {
+    let [kept, swept, discarded] = [b"1", b"2", b"3"].map(|content| seal(store, content));
+    store.discard(discarded.content);
+    assert_eq!(store.sweep(&HashSet::from([kept.content])).unwrap(), 1);
+    check_done(store, &place(kept, "/kept"), Published::Done);
+    check_done(store, &place(swept, "/swept"), Published::Missing);
+    check_names(store, "/", &["kept"]);
+}
+
+fn every_stamp_is_new(store: &dyn Store) {
+    let stamps: HashSet<_> = (0..1000)
+        .map(|_| {
+            let sealed = seal(store, b"same");
+            store.discard(sealed.content);
+            sealed.stamp.modified
+        })
+        .collect();
+    assert_eq!(stamps.len(), 1000);
+}
+
+fn an_open_file_stays_what_it_was(store: &dyn Store) {
+    let stamp = put(store, "/x", b"old");
+    let old = store.open(&path("/x")).unwrap();
+    put(store, "/x", b"newer");
+    let mut buffer = [0; 8];
+    assert_eq!(old.read_at(&mut buffer, 0).unwrap(), 3);
+    assert_eq!(&buffer[..3], b"old");
+    assert_eq!(old.stamp(), stamp);
+    assert_eq!(read(store, "/x").unwrap(), b"newer");
+}
+
+fn placing_can_be_done_twice(store: &dyn Store) {
+    let first = seal(store, b"first");
+    let second = seal(store, b"second");
+    for _ in 0..2 {
+        check_done(store, &place(first, "/d/x"), Published::Done);
+        assert_eq!(read(store, "/d/x").unwrap(), b"first");
+    }
+    check_done(store, &place(second, "/d/x"), Published::Done);
+    check_done(store, &place(first, "/d/x"), Published::Missing);
+    assert_eq!(read(store, "/d/x").unwrap(), b"second");
+    check_done(store, &place(first, "/never/was"), Published::Missing);
+    check_names(store, "/", &["d/"]);
+}
+
+fn renaming_can_be_done_twice(store: &dyn Store) {
+    let stamp = put(store, "/a/x", b"moved");
+    put(store, "/b/y", b"replaced");
+    let step = Publication::Rename {
+        from: path("/a/x"),
+        to: path("/b/y"),
+        stamp,
+    };
+    for _ in 0..2 {
+        check_done(store, &step, Published::Done);
+        assert_eq!(read(store, "/b/y").unwrap(), b"moved");
+        check_names(store, "/", &["b/"]);
+    }
+    let nowhere = Publication::Rename {
+        from: path("/a/x"),
+        to: path("/c/z"),
+        stamp,
+    };
+    check_done(store, &nowhere, Published::Missing);
+    let in_place = Publication::Rename {
+        from: path("/b/y"),
+        to: path("/b/y"),
+        stamp,
+    };
+    check_done(store, &in_place, Published::Done);
+    assert_eq!(read(store, "/b/y").unwrap(), b"moved");
+    check_names(store, "/", &["b/"]);
+}
+
+fn removing_can_be_done_twice(store: &dyn Store) {
+    let stamp = put(store, "/a/b/x", b"gone");
+    let step = Publication::Remove {
+        path: path("/a/b/x"),
+        stamp,
+    };
+    for _ in 0..2 {
+        check_done(store, &step, Published::Done);
+        check_names(store, "/", &[]);
+    }
+}
+
+fn a_file_with_another_stamp_is_left_alone(store: &dyn Store) {
+    let old = put(store, "/x", b"old");
+    put(store, "/x", b"new");
+    let remove = Publication::Remove {
+        path: path("/x"),
+        stamp: old,
+    };
+    let rename = Publication::Rename {
+        from: path("/x"),
+        to: path("/y"),
+        stamp: old,
+    };
+    check_done(store, &remove, Published::Done);
+    check_done(store, &rename, Published::Missing);
+    assert_eq!(read(store, "/x").unwrap(), b"new");
+    check_names(store, "/", &["x"]);
+}
+
+fn taken_names_are_refused(store: &dyn Store) {
+    put(store, "/a/b", b"file");
+    for below in ["/a/b/c", "/a/b/c/d/e"] {
+        match store.prepare(&path(below)) {
+            Err(StoreError::FileAbove { path, above }) => {
+                assert_eq!((path.as_str(), above.as_str()), (below, "/a/b"));
+            }
+            other => panic!("{below}: {other:?}"),
+        }
+    }
+    let refused = store.prepare(&path("/a"));
+    assert!(
+        matches!(refused, Err(StoreError::Directory(_))),
+        "{refused:?}"
+    );
+    store.prepare(&path("/a/b")).unwrap();
+    check_names(store, "/", &["a/"]);
+    check_names(store, "/a", &["b"]);
+}
+
+fn what_a_refused_put_made_blocks_no_name(store: &dyn Store) {
+    store.prepare(&path("/a/b/c/d")).unwrap();
+    store.prepare(&path("/a/x/y")).unwrap();
+    put(store, "/a", b"file");
+    assert_eq!(read(store, "/a").unwrap(), b"file");
+    let stamp = store.stat(&path("/a")).unwrap();
+    store.prepare(&path("/e/f")).unwrap();
+    let step = Publication::Rename {
+        from: path("/a"),
+        to: path("/e"),
+        stamp,
+    };
+    check_done(store, &step, Published::Done);
+    check_names(store, "/", &["e"]);
+}
+
+fn empty_directories_go(store: &dyn Store) {
+    put(store, "/a/stays", b"");
+    let stamp = put(store, "/a/b/c/d/x", b"deep");
+    let step = Publication::Remove {
+        path: path("/a/b/c/d/x"),
+        stamp,
+    };
+    check_done(store, &step, Published::Done);
+    check_names(store, "/a", &["stays"]);
+    let stamp = store.stat(&path("/a/stays")).unwrap();
+    let step = Publication::Rename {
+        from: path("/a/stays"),
+        to: path("/top"),
+        stamp,
+    };
+    check_done(store, &step, Published::Done);
+    check_names(store, "/", &["top"]);
+    // The root itself stays when it is empty.
+    let step = Publication::Remove {
+        path: path("/top"),
+        stamp,
+    };
+    check_done(store, &step, Published::Done);
+    check_names(store, "/", &[]);
+}
+
+fn missing_names_are_not_found(store: &dyn Store) {
+    put(store, "/a/b", b"file");
+    for missing in ["/x", "/a/x", "/x/y/z", "/a/b/c"] {
+        let opened = store.open(&path(missing)).map(|content| content.stamp());
+        assert!(matches!(opened, Err(StoreError::NotFound)), "{opened:?}");
+        let stamp = store.stat(&path(missing));
+        assert!(matches!(stamp, Err(StoreError::NotFound)), "{stamp:?}");
+        let listed = store.list(&path(missing).as_prefix(), None, 10);
+        assert!(matches!(listed, Err(StoreError::NotFound)), "{listed:?}");
+    }
+    let opened = store.open(&path("/a")).map(|content| content.stamp());
+    assert!(
+        matches!(opened, Err(StoreError::Directory(_))),
+        "{opened:?}"
+    );
+    let listed = store.list(&path("/a/b").as_prefix(), None, 10);
+    assert!(matches!(listed, Err(StoreError::NotAFile(_))), "{listed:?}");
+}
+
+fn pages_add_up_to_the_directory(store: &dyn Store) {
+    let mut expected: Vec<String> = ["b", "B", "a b", "ü", "日本", "a", "a.b", "-", "~", "aa"]
+        .map(str::to_owned)
+        .to_vec();
+    expected.sort();
+    for name in &expected {
+        put(store, &format!("/{name}"), name.as_bytes());
+    }
+    for n_max in 1..=expected.len() + 1 {
+        assert_eq!(paged(store, &Prefix::root(), n_max), expected, "{n_max}");
+    }
+    let none = store.list(&Prefix::root(), None, 0).unwrap();
+    assert!(none.names.is_empty() && none.more);
+    let behind = store.list(&Prefix::root(), Some("日本"), 5).unwrap();
+    assert!(behind.names.is_empty() && !behind.more);
+}
+
+/// All names of a directory, collected by pages of `n_max`.
+pub(crate) fn paged(store: &dyn Store, directory: &Prefix, n_max: usize) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    loop {
+        let after = all.last().map(|name| name.trim_end_matches('/'));
+        let listed = store.list(directory, after, n_max).unwrap();
+        assert!(listed.names.len() <= n_max);
+        all.extend(names(&listed));
+        if !listed.more {
+            return all;
+        }
+    }
+}
