@@ -84,6 +84,7 @@ impl<F: Fold<WriteTransaction>> Log for EmbeddedLog<F> {
                 let landed = self.head().is_ok_and(|head| head == last);
                 if landed { Ok(results) } else { Err(error) }
             }
+            (Err(error), Some(_)) => Err(LogError::Unknown(Arc::new(error))),
             (outcome, _) => outcome,
         }
     }
@@ -138,7 +139,7 @@ fn head_of(records: &impl ReadableTable<u64, &'static [u8]>) -> Result<Sequence,
 }
 
 fn insert(transaction: &WriteTransaction, record: &Record) -> Result<(), LogError> {
-    let bytes = serde_json::to_vec(record).map_err(|error| LogError::Engine(Box::new(error)))?;
+    let bytes = serde_json::to_vec(record).map_err(|error| LogError::Engine(Arc::new(error)))?;
     let mut records = transaction.open_table(RECORDS).map_err(fault)?;
     records
         .insert(record.sequence.0, bytes.as_slice())
@@ -161,12 +162,12 @@ fn decode(sequence: Sequence, bytes: &[u8]) -> Result<Record, LogError> {
 impl From<DatabaseError> for LogError {
     fn from(error: DatabaseError) -> Self {
         match error {
-            DatabaseError::OutOfSpace(_) => Self::OutOfSpace(Box::new(error)),
+            DatabaseError::OutOfSpace(_) => Self::OutOfSpace(Arc::new(error)),
             DatabaseError::Damaged(what) => Self::Damaged(what),
-            DatabaseError::InUse { .. }
-            | DatabaseError::Open { .. }
-            | DatabaseError::SyncFailed(_)
-            | DatabaseError::Engine(_) => Self::Engine(Box::new(error)),
+            DatabaseError::InUse { .. } | DatabaseError::Open { .. } | DatabaseError::Engine(_) => {
+                Self::Engine(Arc::new(error))
+            }
+            DatabaseError::SyncFailed(_) => Self::ReadOnly(Arc::new(error)),
         }
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod embedded;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -98,22 +100,30 @@ pub enum Conflict {
     FileBelow { path: RemotePath, file: RemotePath },
 }
 
+/// The engine's own error. Shared: one fault answers every draft of a batch.
+pub type Source = Arc<dyn std::error::Error + Send + Sync>;
+
 /// A fault of the log itself.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum LogError {
     #[error("no space is left for the log")]
-    OutOfSpace(#[source] Box<dyn std::error::Error + Send + Sync>),
+    OutOfSpace(#[source] Source),
     #[error("the log is damaged: {0}")]
     Damaged(String),
+    /// A sync failed under the change: the next start shows whether it is in the log.
+    #[error("whether the change is in the log is known after a restart")]
+    Unknown(#[source] Source),
+    #[error("the log takes no changes since a sync failed, until a restart")]
+    ReadOnly(#[source] Source),
     #[error("the log cannot be used")]
-    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Engine(#[source] Source),
 }
 
 /// An ordered, durable log of records.
 pub trait Log: Send + Sync {
     /// Appends, in order and in one durable step, every draft whose conditions hold after the
     /// drafts before it; the result says for each draft which record it became. Nothing is in the
-    /// log when this fails.
+    /// log when this fails, but for [`LogError::Unknown`].
     ///
     /// `published` is remembered in the same step: see [`Log::published`].
     ///

@@ -281,13 +281,14 @@ impl Worker {
                     n_drafts = drafts.len(),
                     "append failed"
                 );
-                staged
-                    .iter()
-                    .flatten()
-                    .for_each(|content| self.parts.store.discard(*content));
+                // What may be in the log after all is published by the next start.
+                if !matches!(error, LogError::Unknown(_)) {
+                    let staged = staged.iter().flatten();
+                    staged.for_each(|content| self.parts.store.discard(*content));
+                }
                 return drafts
                     .iter()
-                    .map(|_| Err(CommitError::Log(same(&error))))
+                    .map(|_| Err(CommitError::Log(error.clone())))
                     .collect();
             }
         };
@@ -324,7 +325,7 @@ impl Worker {
     }
 
     fn append(&self, drafts: &[Draft]) -> Result<Vec<Result<Sequence, Conflict>>, LogError> {
-        let point = |name| fault::point(name).map_err(|error| LogError::Engine(error.into()));
+        let point = |name| fault::point(name).map_err(|error| LogError::Engine(Arc::new(error)));
         point("commit.append")?;
         let appended = self.parts.log.append(drafts, self.published)?;
         // Past the point of no return only a crash can be asked for.
@@ -372,13 +373,4 @@ pub(super) fn publication(change: &Change) -> Publication {
 
 fn paths(draft: &Draft) -> impl Iterator<Item = &RemotePath> {
     draft.changes.iter().flat_map(Change::paths)
-}
-
-/// One fault of the log is the answer to every draft in the batch.
-fn same(error: &LogError) -> LogError {
-    match error {
-        LogError::OutOfSpace(source) => LogError::OutOfSpace(source.to_string().into()),
-        LogError::Damaged(what) => LogError::Damaged(what.clone()),
-        LogError::Engine(source) => LogError::Engine(source.to_string().into()),
-    }
 }

@@ -100,8 +100,10 @@ impl OpError {
                 StoreError::Io { .. } => ErrorCode::Internal,
             },
             Self::Log(error) => match error {
-                LogError::OutOfSpace(_) => ErrorCode::Unavailable,
-                LogError::Damaged(_) | LogError::Engine(_) => ErrorCode::Internal,
+                LogError::OutOfSpace(_) | LogError::ReadOnly(_) => ErrorCode::Unavailable,
+                LogError::Damaged(_) | LogError::Engine(_) | LogError::Unknown(_) => {
+                    ErrorCode::Internal
+                }
             },
             Self::Index(error) => match error {
                 IndexError::Damaged(_) | IndexError::Engine(_) => ErrorCode::Internal,
@@ -113,20 +115,24 @@ impl OpError {
     fn message(&self) -> String {
         match self {
             // The reason names only what the client asked for.
-            Self::Store(error @ (StoreError::NotFound
+            Self::Store(
+                error @ (StoreError::NotFound
                 | StoreError::NotAFile(_)
                 | StoreError::FileAbove { .. }
                 | StoreError::Directory(_)
-                | StoreError::Confined(_))) => error.to_string(),
+                | StoreError::Confined(_)),
+            ) => error.to_string(),
             Self::Store(StoreError::OutOfSpace(_)) | Self::Log(LogError::OutOfSpace(_)) => {
                 "no space is left on the server".to_owned()
             }
-            Self::Store(StoreError::ReadOnly(_)) => {
-                "the server's store takes no changes since a disk error; its operator must look at it".to_owned()
+            Self::Store(StoreError::ReadOnly(_)) | Self::Log(LogError::ReadOnly(_)) => {
+                "the server takes no changes since a disk error; its operator must look at it"
+                    .to_owned()
             }
-            Self::Store(StoreError::Io { .. }) | Self::Log(_) | Self::Index(_) | Self::ThreadLost => {
-                "the server failed; its log says more".to_owned()
-            }
+            Self::Store(StoreError::Io { .. })
+            | Self::Log(_)
+            | Self::Index(_)
+            | Self::ThreadLost => "the server failed; its log says more".to_owned(),
             other => other.to_string(),
         }
     }
