@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -33,6 +34,8 @@ use crate::tls::server::{Files, configure};
 
 /// The log and the index, in the store's private directory.
 const LOG_FILE: &str = "log.redb";
+/// How long threads that were told to stop are waited for.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Blocking threads besides those that move large bodies: for opens, listings, small files.
 const SMALL_THREADS_MAX: usize = 64;
 
@@ -152,7 +155,7 @@ fn start(arguments: &Serve) -> Result<Exit, StartError> {
         .max_blocking_threads(limits.transfers_max + SMALL_THREADS_MAX)
         .build()
         .map_err(StartError::Runtime)?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let failed = |source| StartError::Listen {
             address: arguments.listen.clone(),
             source,
@@ -179,7 +182,10 @@ fn start(arguments: &Serve) -> Result<Exit, StartError> {
         } else {
             Exit::Done
         })
-    })
+    });
+    // A thread that hangs in a disk does not keep the process.
+    runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
+    served
 }
 
 fn load_policy(arguments: &Serve) -> Result<Policy, StartError> {

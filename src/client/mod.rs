@@ -262,7 +262,16 @@ impl Client {
         link: &mut Link,
         id: u64,
     ) -> Result<Result<T, ClientError>, ClientError> {
-        let stall = self.shared.options.stall_timeout;
+        self.answer_within(self.shared.options.stall_timeout, link, id)
+            .await
+    }
+
+    async fn answer_within<T: DeserializeOwned>(
+        &self,
+        stall: Duration,
+        link: &mut Link,
+        id: u64,
+    ) -> Result<Result<T, ClientError>, ClientError> {
         let message = tokio::time::timeout(stall, link.connection.recv_message()).await;
         let message = message.map_err(|_| ClientError::Silent {
             server: self.server(),

@@ -4,6 +4,7 @@
 //! arrived is given to the caller before it is verified; only the return says that it is good.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +14,9 @@ use crate::digest::Hasher;
 use crate::path::RemotePath;
 use crate::protocol::{Conditions, ErrorCode, FileInfo, Get, Op, Put, Trailer};
 use crate::socket::Transport;
+
+/// The slowest disk whose sync is waited for, in bytes per second.
+const SYNC_RATE_MIN: u64 = 4 << 20;
 
 /// How a put is to be done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,7 +77,7 @@ impl Client {
             hello,
             next_id,
         };
-        let sent = match sent {
+        let (sent, n_sent) = match sent {
             Ok(sent) => sent,
             // The server closed while we wrote: its last words say why.
             Err(error) => {
@@ -84,7 +88,8 @@ impl Client {
                 });
             }
         };
-        let reply = self.answer(&mut link, id).await?;
+        let limit = self.shared.options.stall_timeout + sync_time(n_sent);
+        let reply = self.answer_within(limit, &mut link, id).await?;
         self.keep(link);
         match sent {
             Sent::Failed(error) => Err(ClientError::Source(error)),
@@ -163,7 +168,7 @@ enum Stopped {
 async fn send<IO: Transport>(
     connection: &mut Connection<IO>,
     mut source: impl Read,
-) -> Result<Sent, ConnectionError> {
+) -> Result<(Sent, u64), ConnectionError> {
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; PIECE_SIZE];
     let stopped = loop {
@@ -192,7 +197,7 @@ async fn send<IO: Transport>(
     };
     connection.queue_trailer(&trailer);
     connection.flush().await?;
-    Ok(stopped)
+    Ok((stopped, hasher.size()))
 }
 
 async fn receive<IO: Transport>(
@@ -245,6 +250,11 @@ fn verify(mut info: FileInfo, hasher: &Hasher, trailer: &Trailer) -> Result<File
     }
     info.digest = Some(arrived);
     Ok(info)
+}
+
+/// How long the server may take to make a body durable, before it answers.
+fn sync_time(size: u64) -> Duration {
+    Duration::from_secs(size / SYNC_RATE_MIN)
 }
 
 /// Reads until the buffer is full or the source ends.
