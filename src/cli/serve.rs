@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -155,37 +156,45 @@ fn start(arguments: &Serve) -> Result<Exit, StartError> {
         .max_blocking_threads(limits.transfers_max + SMALL_THREADS_MAX)
         .build()
         .map_err(StartError::Runtime)?;
-    let served = runtime.block_on(async {
-        let failed = |source| StartError::Listen {
-            address: arguments.listen.clone(),
-            source,
-        };
-        let listener = TcpListener::bind(&arguments.listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
-        let signals = tokio::spawn(watch_signals(drain.clone(), stop.clone()));
-        line_out(&format!("fsvc: listening on {address}")).map_err(StartError::Output)?;
-        Server {
-            listener,
-            tls,
-            service: Arc::new(service),
-            limits,
-            drain,
-            stop: stop.clone(),
-        }
-        .serve()
-        .await;
-        signals.abort();
-        info!("stopped");
-        Ok(if stop.is_cancelled() {
-            Exit::Failed
-        } else {
-            Exit::Done
-        })
-    });
+    let served = runtime.block_on(serve(arguments, tls, service, limits));
     // A thread that hangs in a disk does not keep the process.
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     served
+}
+
+async fn serve(
+    arguments: &Serve,
+    tls: Arc<ServerConfig>,
+    service: Service,
+    limits: Limits,
+) -> Result<Exit, StartError> {
+    let failed = |source| StartError::Listen {
+        address: arguments.listen.clone(),
+        source,
+    };
+    let listener = TcpListener::bind(&arguments.listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+    let signals = tokio::spawn(watch_signals(drain.clone(), stop.clone()));
+    line_out(&format!("fsvc: listening on {address}")).map_err(StartError::Output)?;
+    let service = Arc::new(service);
+    Server {
+        listener,
+        tls,
+        service,
+        limits,
+        drain,
+        stop: stop.clone(),
+    }
+    .serve()
+    .await;
+    signals.abort();
+    info!("stopped");
+    Ok(if stop.is_cancelled() {
+        Exit::Failed
+    } else {
+        Exit::Done
+    })
 }
 
 fn load_policy(arguments: &Serve) -> Result<Policy, StartError> {
