@@ -26,6 +26,8 @@ pub enum OpError {
     NotFound(RemotePath),
     #[error("no directory {0}")]
     NoDirectory(Prefix),
+    #[error("{0} is not a directory")]
+    NotADirectory(Prefix),
     #[error("{0} is there already")]
     Exists(RemotePath),
     #[error(transparent)]
@@ -89,7 +91,9 @@ impl OpError {
             },
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::Mismatch { .. } => ErrorCode::DigestMismatch,
-            Self::Aborted(_) | Self::BadRequest(_) | Self::Question(_) => ErrorCode::BadRequest,
+            Self::NotADirectory(_) | Self::Aborted(_) | Self::BadRequest(_) | Self::Question(_) => {
+                ErrorCode::BadRequest
+            }
             Self::Unsettled(_) | Self::Busy => ErrorCode::Busy,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
             Self::Store(error) => match error {

@@ -63,15 +63,15 @@ impl Service {
     pub fn list(&self, who: &Identity, list: &List) -> Result<Listing, OpError> {
         let permit = self.policy.authorize(who, Action::List, &list.path)?;
         let directory = permit.resource();
-        let names = match self
+        let names = self
             .parts
             .store
-            .list(directory, list.after.as_deref(), PAGE_NAMES_MAX)
-        {
-            // The root of an empty store is there; no other directory is without a file in it.
-            Err(StoreError::NotFound) => return Err(OpError::NoDirectory(directory.clone())),
-            names => names.map_err(OpError::Store)?,
-        };
+            .list(directory, list.after.as_deref(), PAGE_NAMES_MAX);
+        let names = names.map_err(|error| match error {
+            StoreError::NotFound => OpError::NoDirectory(directory.clone()),
+            StoreError::NotAFile(_) => OpError::NotADirectory(directory.clone()),
+            error => OpError::Store(error),
+        })?;
         let mut listing = Listing {
             path: directory.clone(),
             entries: Vec::new(),

@@ -130,8 +130,8 @@ pub trait Store: Send + Sync {
     /// Removes a sealed content that will not be published.
     fn discard(&self, content: ContentId);
 
-    /// Makes sure that a file can be published at `path`: its directories are there, durably, and
-    /// nothing that is not a file has its name.
+    /// Makes sure that a file can be published at `path`: its directories are there, durable with
+    /// the next [`Store::sync`], and nothing that is not a file has its name.
     ///
     /// # Errors
     /// The name is taken, or the disk is full or failed.
