@@ -199,6 +199,8 @@ def bulk(bench):
             file.write(os.urandom(1 << 20))
     (bench.dir / "data").mkdir()
     server, fsvc = bench.fsvc(bench.dir / "data")
+    run(fsvc("ping"), server)
+    idle = memory(server.pid, "VmRSS")
     nginx, curl, url = bench.nginx()
     sshd, sftp = bench.sshd()
     (bench.dir / "put").write_text(f"put {source} {bench.dir}/sftp.bin\n")
@@ -219,11 +221,10 @@ def bulk(bench):
     report(f"put of {MIB} MiB on tmpfs; fsvc verifies it and makes it durable", puts[1:], "curl + nginx")
     report(f"get of {MIB} MiB on tmpfs; fsvc verifies it", gets[1:], "curl + nginx")
     for name, rest in (("put", ("put", source, "/big.bin")), ("get", ("get", "/big.bin", target))):
-        idle = memory(server.pid, "VmRSS")
         pathlib.Path(f"/proc/{server.pid}/clear_refs").write_text("5")
         run(fsvc(*rest), server)
         peak = memory(server.pid, "VmHWM")
-        print(f"server memory during a {name}: {peak - idle:.1f} MiB above the {idle:.1f} MiB before it", flush=True)
+        print(f"server memory during a {name}: {peak - idle:.1f} MiB above the {idle:.1f} MiB of a fresh server", flush=True)
 
 
 def small(bench, disk):
@@ -236,15 +237,15 @@ def small(bench, disk):
     server, fsvc = bench.fsvc(disk / "data")
     run(fsvc("put", names[0], names[1], "/small/"), server)
     rounds = []
-    for _ in range(RUNS):
+    for turn in range(RUNS):
         began = time.monotonic()
         for number in range(SMALL_PUTS):
-            with open(disk / f"sync-{number}", "wb") as file:
+            with open(disk / f"sync-{turn}-{number}", "wb") as file:
                 file.write(b"x" * 4096)
                 file.flush()
                 os.fsync(file.fileno())
         sync = (time.monotonic() - began) / SMALL_PUTS
-        each = run(fsvc("put", *names, "/small/"), server)[0] / SMALL_PUTS
+        each = run(fsvc("put", *names, f"/small-{turn}/"), server)[0] / SMALL_PUTS
         rounds.append((each / sync, each * 1e3, sync * 1e3))
     ratio, each, sync = (statistics.median(column) for column in zip(*rounds))
     print(f"\nput of 4 KiB on this disk, one after the other: {each:.2f} ms each, "

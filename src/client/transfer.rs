@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Client, ClientError, Link};
 use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
-use crate::digest::Hasher;
+use crate::digest::{Digest, Hasher};
 use crate::path::RemotePath;
 use crate::protocol::{Conditions, ErrorCode, FileInfo, Get, Op, Put, Trailer};
 use crate::socket::Transport;
@@ -51,17 +51,12 @@ impl Client {
         source: impl Read + Send + 'static,
         options: PutOptions,
     ) -> Result<FileInfo, ClientError> {
-        let Conditions {
-            if_absent,
-            if_version,
-        } = options.conditions;
+        let request = put_request(path, options);
+        if let Some(size) = options.size.filter(|size| *size <= PIECE_SIZE as u64) {
+            return self.put_small(request, source, size).await;
+        }
         let mut link = self.link().await?;
-        let id = link.queue(Op::Put(Put {
-            path: path.clone(),
-            size: options.size,
-            if_absent,
-            if_version,
-        }));
+        let id = link.queue(request);
         let Link {
             connection,
             hello,
@@ -79,14 +74,7 @@ impl Client {
         };
         let (sent, n_sent) = match sent {
             Ok(sent) => sent,
-            // The server closed while we wrote: its last words say why.
-            Err(error) => {
-                let last = self.answer::<FileInfo>(&mut link, id).await;
-                return Err(match last {
-                    Ok(Err(refused)) | Err(refused @ ClientError::Remote(_)) => refused,
-                    Ok(Ok(_)) | Err(_) => self.lost(error),
-                });
-            }
+            Err(error) => return Err(self.last_words(link, id, error).await),
         };
         let limit = self.shared.options.stall_timeout + sync_time(n_sent);
         let reply = self.answer_within(limit, &mut link, id).await?;
@@ -94,6 +82,39 @@ impl Client {
         match sent {
             Sent::Failed(error) => Err(ClientError::Source(error)),
             Sent::Whole | Sent::Refused => reply,
+        }
+    }
+
+    /// A body that fits one piece travels with its request.
+    async fn put_small(
+        &self,
+        request: Op,
+        source: impl Read + Send + 'static,
+        size: u64,
+    ) -> Result<FileInfo, ClientError> {
+        let content = on_thread(move || read_small(source, size)).await;
+        let content = content.map_err(ClientError::Source)?;
+        let mut link = self.link().await?;
+        let id = link.queue(request);
+        let digest = Digest::of(&content);
+        link.connection.queue_data(&content);
+        link.connection.queue_trailer(&Trailer::Whole {
+            size: content.len() as u64,
+            digest,
+        });
+        if let Err(error) = link.connection.flush().await {
+            return Err(self.last_words(link, id, error).await);
+        }
+        let reply = self.answer(&mut link, id).await?;
+        self.keep(link);
+        reply
+    }
+
+    /// The server closed while we wrote: what it said last is the reason.
+    async fn last_words(&self, mut link: Link, id: u64, error: ConnectionError) -> ClientError {
+        match self.answer::<FileInfo>(&mut link, id).await {
+            Ok(Err(refused)) | Err(refused @ ClientError::Remote(_)) => refused,
+            Ok(Ok(_)) | Err(_) => self.lost(error),
         }
     }
 
@@ -123,6 +144,9 @@ impl Client {
                 return Err(refused);
             }
         };
+        if info.size <= PIECE_SIZE as u64 {
+            return self.get_small(link, info, sink).await;
+        }
         let Link {
             connection,
             hello,
@@ -155,6 +179,40 @@ impl Client {
         });
         let file = verify(info, &hasher, &trailer)?;
         Ok((file, sink))
+    }
+}
+
+impl Client {
+    /// A body that fits one piece is verified before the sink sees it.
+    async fn get_small<W: Write + Send + 'static>(
+        &self,
+        mut link: Link,
+        info: FileInfo,
+        mut sink: W,
+    ) -> Result<(FileInfo, W), ClientError> {
+        let mut content = vec![0; PIECE_SIZE + 1];
+        let piece = link
+            .connection
+            .recv_body(&mut content)
+            .await
+            .map_err(|error| self.lost(error))?;
+        let Piece::End(n, trailer) = piece else {
+            return Err(ClientError::WrongSize {
+                announced: info.size,
+                arrived: content.len() as u64,
+            });
+        };
+        self.keep(link);
+        content.truncate(n);
+        let mut hasher = Hasher::new();
+        hasher.update(&content);
+        let file = verify(info, &hasher, &trailer)?;
+        let written = on_thread(move || {
+            sink.write_all(&content)?;
+            sink.flush()?;
+            Ok(sink)
+        });
+        Ok((file, written.await.map_err(ClientError::Sink)?))
     }
 }
 
@@ -250,6 +308,35 @@ fn verify(mut info: FileInfo, hasher: &Hasher, trailer: &Trailer) -> Result<File
     }
     info.digest = Some(arrived);
     Ok(info)
+}
+
+fn put_request(path: &RemotePath, options: PutOptions) -> Op {
+    let Conditions {
+        if_absent,
+        if_version,
+    } = options.conditions;
+    Op::Put(Put {
+        path: path.clone(),
+        size: options.size,
+        if_absent,
+        if_version,
+    })
+}
+
+/// A small source, and one byte more than it should have: whoever grows is found out.
+fn read_small(source: impl Read, size: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    source.take(size + 1).read_to_end(&mut content)?;
+    Ok(content)
+}
+
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let thread = tokio::task::spawn_blocking(work);
+    thread
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the thread that moved the bytes is gone")))
 }
 
 /// How long the server may take to make a body durable, before it answers.

@@ -55,6 +55,25 @@ struct Job {
     answer: oneshot::Sender<Answer>,
 }
 
+impl Job {
+    fn refuse(self, parts: &Parts, error: CommitError) {
+        if let Some(content) = self.staged {
+            parts.store.discard(content);
+        }
+        let _ = self.answer.send(Err(error));
+    }
+}
+
+/// A commit on its way.
+pub(super) struct Waiting(oneshot::Receiver<Answer>);
+
+impl Waiting {
+    /// Which record the draft became.
+    pub(super) async fn answer(self) -> Answer {
+        self.0.await.map_err(|_| CommitError::Stopped)?
+    }
+}
+
 /// The queue into the thread. Dropping it finishes what waits.
 pub(super) struct Committer {
     queue: Option<SyncSender<Job>>,
@@ -85,29 +104,25 @@ impl Committer {
         }
     }
 
-    /// Appends and publishes a draft. Once it is queued it happens, even if nobody waits for it.
-    pub(super) async fn commit(&self, draft: Draft, staged: Option<ContentId>) -> Answer {
+    /// Appends and publishes a draft. Once it is queued it happens, even if nobody waits for the
+    /// answer.
+    pub(super) fn submit(&self, draft: Draft, staged: Option<ContentId>) -> Waiting {
         let (answer, waiting) = oneshot::channel();
+        let job = Job {
+            draft,
+            staged,
+            answer,
+        };
         let queue = self
             .queue
             .as_ref()
             .expect("the queue is there until the drop");
-        match queue.try_send(Job {
-            draft,
-            staged,
-            answer,
-        }) {
-            Ok(()) => waiting.await.map_err(|_| CommitError::Stopped)?,
-            Err(TrySendError::Full(job)) => self.refuse(&job, CommitError::QueueFull),
-            Err(TrySendError::Disconnected(job)) => self.refuse(&job, CommitError::Stopped),
+        match queue.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => job.refuse(&self.parts, CommitError::QueueFull),
+            Err(TrySendError::Disconnected(job)) => job.refuse(&self.parts, CommitError::Stopped),
         }
-    }
-
-    fn refuse(&self, job: &Job, error: CommitError) -> Answer {
-        if let Some(content) = job.staged {
-            self.parts.store.discard(content);
-        }
-        Err(error)
+        Waiting(waiting)
     }
 
     /// The paths between their append and their publication.
@@ -198,7 +213,7 @@ impl Worker {
         for mut job in batch {
             match self.prepare(&mut job.draft) {
                 Ok(()) => ready.push(job),
-                Err(error) => self.refuse(job, error),
+                Err(error) => job.refuse(&self.parts, error),
             }
         }
         let (drafts, waiting): (Vec<_>, Vec<_>) = ready
@@ -344,13 +359,6 @@ impl Worker {
             }
         }
         self.parts.store.sync()
-    }
-
-    fn refuse(&self, job: Job, error: CommitError) {
-        if let Some(content) = job.staged {
-            self.parts.store.discard(content);
-        }
-        let _ = job.answer.send(Err(error));
     }
 }
 

@@ -18,11 +18,10 @@ use target::Target;
 
 pub use commit::CommitError;
 pub use error::OpError;
-pub use put::{PutPlan, Ready, Staging};
+pub use put::{Committing, PutPlan, Ready, Staging};
 pub use read::OpenFile;
 pub use recovery::{Recovered, RecoveryError};
 
-use crate::content::ContentId;
 use crate::identity::Identity;
 use crate::index::Index;
 use crate::log::{Change, Condition, Draft, Log, Sequence};
@@ -112,17 +111,12 @@ impl Service {
         thread.await.map_err(|_| OpError::ThreadLost)?
     }
 
-    /// Commits a draft that writes to `target`.
+    /// Commits a draft that writes to `target` and publishes nothing staged.
     ///
     /// # Errors
     /// A condition does not hold, or a part failed.
-    async fn commit(
-        &self,
-        draft: Draft,
-        staged: Option<ContentId>,
-        target: &Target,
-    ) -> Result<Sequence, OpError> {
-        let committed = self.committer.commit(draft, staged).await;
+    async fn commit(&self, draft: Draft, target: &Target) -> Result<Sequence, OpError> {
+        let committed = self.committer.submit(draft, None).answer().await;
         committed.map_err(|error| target.explain(error.into()))
     }
 }

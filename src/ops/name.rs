@@ -45,7 +45,8 @@ impl Service {
             );
             match self
                 .committer
-                .commit(draft, None)
+                .submit(draft, None)
+                .answer()
                 .await
                 .map_err(OpError::from)
             {
@@ -99,7 +100,7 @@ impl Service {
                 entry,
             };
             match self
-                .commit(draft(who, vec![change], conditions), None, &target)
+                .commit(draft(who, vec![change], conditions), &target)
                 .await
             {
                 Ok(sequence) => {

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::commit::Waiting;
 use super::target::Target;
 use super::{OpError, Service, draft};
 use crate::content::ContentId;
@@ -43,6 +44,35 @@ pub struct Ready {
     sealed: Sealed,
     digest: Digest,
     discard: DiscardOnDrop,
+}
+
+/// A put on its way into the log.
+pub struct Committing {
+    waiting: Waiting,
+    target: Target,
+    sealed: Sealed,
+    digest: Digest,
+}
+
+impl Committing {
+    /// What the file is now.
+    ///
+    /// # Errors
+    /// A condition does not hold, or a part failed.
+    pub async fn file(self) -> Result<FileInfo, OpError> {
+        let sequence = self
+            .waiting
+            .answer()
+            .await
+            .map_err(|error| self.target.explain(error.into()))?;
+        Ok(FileInfo {
+            path: self.target.path,
+            size: self.sealed.stamp.size,
+            modified: self.sealed.stamp.modified,
+            version: Some(sequence.0),
+            digest: Some(self.digest),
+        })
+    }
 }
 
 /// Removes a sealed content, unless a commit has taken it over.
@@ -90,11 +120,8 @@ impl Service {
         })
     }
 
-    /// Commits what was put. Not cancelled by dropping the future: the commit happens.
-    ///
-    /// # Errors
-    /// A condition does not hold, or a part failed.
-    pub async fn commit_put(&self, ready: Ready) -> Result<FileInfo, OpError> {
+    /// Hands what was put to the commit. Once this returns it happens, waited for or not.
+    pub fn commit_put(&self, ready: Ready) -> Committing {
         let Ready {
             draft,
             target,
@@ -103,14 +130,13 @@ impl Service {
             mut discard,
         } = ready;
         discard.content = None;
-        let sequence = self.commit(draft, Some(sealed.content), &target).await?;
-        Ok(FileInfo {
-            path: target.path,
-            size: sealed.stamp.size,
-            modified: sealed.stamp.modified,
-            version: Some(sequence.0),
-            digest: Some(digest),
-        })
+        let waiting = self.committer.submit(draft, Some(sealed.content));
+        Committing {
+            waiting,
+            target,
+            sealed,
+            digest,
+        }
     }
 
     /// Stages the content of another file: `read` on it, the rights of a put on the new name. Blocks.

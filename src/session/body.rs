@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
 use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
 use crate::digest::Hasher;
-use crate::ops::{OpError, OpenFile, PutPlan, Ready, Service};
+use crate::ops::{Committing, OpError, OpenFile, PutPlan, Service};
 use crate::protocol::{ErrorCode, ErrorReply, Get, Put, Reply, Trailer};
 use crate::socket::Transport;
 
@@ -42,13 +42,12 @@ impl Session {
         } else {
             self.receive(connection, plan).await
         };
-        let (mut connection, progress, ready) = received?;
-        let ready = match ready {
-            Ok(ready) => ready,
+        let (mut connection, progress, committing) = received?;
+        let committing = match committing {
+            Ok(committing) => committing,
             Err(error) => return self.refuse_put(connection, id, error, progress).await,
         };
-        let committed = self.shared.service.commit_put(ready).await;
-        let outcome = queue_result(&mut connection, id, committed);
+        let outcome = queue_result(&mut connection, id, committing.file().await);
         connection.flush().await?;
         Ok((connection, outcome))
     }
@@ -58,7 +57,7 @@ impl Session {
         &self,
         mut connection: Connection<IO>,
         plan: PutPlan,
-    ) -> Result<(Connection<IO>, Progress, Result<Ready, OpError>), SessionError> {
+    ) -> Result<(Connection<IO>, Progress, Result<Committing, OpError>), SessionError> {
         // One byte of room more than a piece shows a body that is longer than announced.
         let mut body = vec![0; PIECE_SIZE + 1];
         let (trailer, progress) = match connection.recv_body(&mut body).await? {
@@ -78,10 +77,11 @@ impl Session {
         let stage = move |service: &Service| {
             let mut staging = service.begin(plan)?;
             staging.write(&body)?;
-            staging.seal(&trailer)
+            let ready = staging.seal(&trailer)?;
+            Ok(service.commit_put(ready))
         };
-        let ready = self.shared.service.blocking(stage).await;
-        Ok((connection, progress, ready))
+        let committing = self.shared.service.blocking(stage).await;
+        Ok((connection, progress, committing))
     }
 
     /// A body of any length, on a thread of its own.
@@ -89,7 +89,7 @@ impl Session {
         &self,
         connection: Connection<IO>,
         plan: PutPlan,
-    ) -> Result<(Connection<IO>, Progress, Result<Ready, OpError>), SessionError> {
+    ) -> Result<(Connection<IO>, Progress, Result<Committing, OpError>), SessionError> {
         let slot = match self.transfer_slot().await {
             Ok(slot) => slot,
             Err(error) => return Ok((connection, Progress::Open, Err(error))),
@@ -116,13 +116,14 @@ impl Session {
                     return Ok((progress, Err(error)));
                 }
                 if let Some(trailer) = trailer {
-                    return Ok((progress, staging.seal(&trailer)));
+                    let ready = staging.seal(&trailer);
+                    return Ok((progress, ready.map(|ready| service.commit_put(ready))));
                 }
             }
         };
         let (connection, received) = connection.on_thread(&self.shared.stop, work).await?;
         match received {
-            Ok((progress, ready)) => Ok((connection, progress, ready)),
+            Ok((progress, committing)) => Ok((connection, progress, committing)),
             Err(error) => Err(self
                 .give_up(connection, SessionError::Connection(error))
                 .await),

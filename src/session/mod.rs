@@ -232,12 +232,11 @@ impl Session {
     ) -> Result<crate::protocol::FileInfo, OpError> {
         let _slot = self.transfer_slot().await?;
         let who = Arc::clone(&self.identity);
-        let ready = self
-            .shared
-            .service
-            .blocking(move |service| service.stage_copy(&who, &copy))
-            .await?;
-        self.shared.service.commit_put(ready).await
+        let stage = move |service: &Service| {
+            let ready = service.stage_copy(&who, &copy)?;
+            Ok(service.commit_put(ready))
+        };
+        self.shared.service.blocking(stage).await?.file().await
     }
 
     /// A slot for a body; waited for within a limit.
