@@ -131,13 +131,13 @@ fn a_full_disk_refuses_and_recovers_wherever_it_strikes() {
         disk.n_writes_left.store(n_writes_left, Ordering::SeqCst);
         disk.turn(FULL);
         let mut n_accepted = 20;
-        // Past the last write that succeeds, the disk stays full.
-        let error = loop {
-            match append(&log, n_accepted) {
-                Ok(()) => n_accepted += 1,
-                Err(error) => break error,
-            }
-        };
+        // An append takes at least one of the writes that are left.
+        let refused = (0..=n_writes_left).find_map(|_| {
+            let result = append(&log, n_accepted);
+            n_accepted += usize::from(result.is_ok());
+            result.err()
+        });
+        let error = refused.expect("a full disk refuses");
         assert!(matches!(error, LogError::OutOfSpace(_)), "{error:?}");
         let head = Sequence(n_accepted as u64);
         assert_eq!(log.head().unwrap(), head, "reads go on");
