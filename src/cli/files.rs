@@ -62,7 +62,7 @@ pub(super) fn run(command: ClientCommand, output: Output) -> Exit {
             Exit::Failed
         }
         Err(Failure::Usage(text)) => {
-            complain(&text, Some("fsvc help"));
+            complain(&text, None);
             Exit::Usage
         }
         Err(Failure::Refused(exit)) => exit,

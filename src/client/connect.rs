@@ -5,11 +5,12 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::{ClientError, Link, Options};
@@ -17,6 +18,11 @@ use crate::connection::{Connection, ConnectionError};
 use crate::protocol::Greeting;
 use crate::socket::Socket;
 use crate::tls::refusal::{explain, silent_close};
+
+/// How long a refused connection is tried again.
+const REFUSED_GRACE: Duration = Duration::from_millis(500);
+/// Between two tries.
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) async fn connect(
     options: &Options,
@@ -72,7 +78,22 @@ fn server_name(server: &str) -> Result<ServerName<'static>, ClientError> {
     ServerName::try_from(host.to_owned()).map_err(|_| wrong())
 }
 
+/// A server that was started a moment ago may not listen yet: a refusal is tried again for a while.
 async fn connect_tcp(options: &Options) -> Result<TcpStream, ClientError> {
+    let until = Instant::now() + REFUSED_GRACE;
+    loop {
+        match try_addresses(options).await {
+            Err(ClientError::Connect { source, .. })
+                if source.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < until =>
+            {
+                sleep(REFUSED_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn try_addresses(options: &Options) -> Result<TcpStream, ClientError> {
     let resolved = timeout(options.connect_timeout, lookup_host(&options.server)).await;
     let addresses = resolved
         .map_err(|_| silent(options))?

@@ -179,11 +179,12 @@ impl Session {
         match outcome {
             Ok(()) => info!(op = name, %what, elapsed_ms, "done"),
             Err(error) => {
-                let code = error.reply().code;
+                let ErrorReply { code, message } = error.reply();
                 if matches!(code, ErrorCode::Internal | ErrorCode::Unavailable) {
-                    warn!(op = name, %what, elapsed_ms, %code, error = &error as &dyn std::error::Error, "failed");
+                    let error = &error as &dyn std::error::Error;
+                    warn!(op = name, %what, elapsed_ms, %code, error, "failed");
                 } else {
-                    info!(op = name, %what, elapsed_ms, %code, %error, "refused");
+                    info!(op = name, %what, elapsed_ms, %code, message, "refused");
                 }
             }
         }
