@@ -1,6 +1,7 @@
 //! put, get and cat.
 
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
@@ -9,7 +10,7 @@ use super::files::{Failure, Outcome, described, destination, request};
 use super::output::{Output, is_broken_pipe};
 use super::progress::{self, Watched};
 use crate::client::file::{open_regular, persist, temporary_beside};
-use crate::client::{Client, ClientError, PutOptions};
+use crate::client::{Client, ClientError, PutOptions, SMALL_SIZE_MAX};
 use crate::path::RemotePath;
 use crate::protocol::{Conditions, FileInfo};
 
@@ -77,6 +78,10 @@ async fn put_one(
         return put;
     }
     let (file, size) = open_regular(Path::new(local)).map_err(ClientError::Source)?;
+    if size <= SMALL_SIZE_MAX {
+        let content = read_whole(file, size).map_err(ClientError::Source)?;
+        return client.put_bytes(remote, content, conditions).await;
+    }
     let bar = progress::bar(output, local, Some(size));
     let options = PutOptions {
         size: Some(size),
@@ -85,6 +90,18 @@ async fn put_one(
     let put = client.put(remote, Watched::new(file, &bar), options).await;
     bar.finish_and_clear();
     put
+}
+
+/// A small file, if it is still as large as it was.
+fn read_whole(file: File, size: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let n = file.take(size + 1).read_to_end(&mut content)?;
+    if n as u64 != size {
+        return Err(io::Error::other(format!(
+            "it had {size} bytes and has {n} now: it is being written"
+        )));
+    }
+    Ok(content)
 }
 
 pub(super) async fn get(

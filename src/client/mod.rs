@@ -30,7 +30,7 @@ use serde::de::DeserializeOwned;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 pub use error::ClientError;
-pub use transfer::PutOptions;
+pub use transfer::{PutOptions, SMALL_SIZE_MAX};
 
 use crate::connection::Connection;
 use crate::path::{Prefix, RemotePath};

@@ -15,6 +15,8 @@ use crate::path::RemotePath;
 use crate::protocol::{Conditions, ErrorCode, FileInfo, Get, Op, Put, Trailer};
 use crate::socket::Transport;
 
+/// Largest body that is not worth a thread of its own.
+pub const SMALL_SIZE_MAX: u64 = PIECE_SIZE as u64;
 /// The slowest disk whose sync is waited for, in bytes per second.
 const SYNC_RATE_MIN: u64 = 4 << 20;
 
@@ -52,8 +54,11 @@ impl Client {
         options: PutOptions,
     ) -> Result<FileInfo, ClientError> {
         let request = put_request(path, options);
-        if let Some(size) = options.size.filter(|size| *size <= PIECE_SIZE as u64) {
-            return self.put_small(request, source, size).await;
+        if let Some(size) = options.size.filter(|size| *size <= SMALL_SIZE_MAX) {
+            let content = on_thread(move || read_small(source, size)).await;
+            return self
+                .put_small(request, &content.map_err(ClientError::Source)?)
+                .await;
         }
         let mut link = self.link().await?;
         let id = link.queue(request);
@@ -85,23 +90,38 @@ impl Client {
         }
     }
 
-    /// A body that fits one piece travels with its request.
-    async fn put_small(
+    /// Writes a file out of memory. Up to [`SMALL_SIZE_MAX`] no thread is handed anything.
+    ///
+    /// # Errors
+    /// As [`Client::put`].
+    ///
+    /// # Cancel safety
+    /// As [`Client::put`].
+    pub async fn put_bytes(
         &self,
-        request: Op,
-        source: impl Read + Send + 'static,
-        size: u64,
+        path: &RemotePath,
+        content: Vec<u8>,
+        conditions: Conditions,
     ) -> Result<FileInfo, ClientError> {
-        let content = on_thread(move || read_small(source, size)).await;
-        let content = content.map_err(ClientError::Source)?;
+        let size = content.len() as u64;
+        let options = PutOptions {
+            size: Some(size),
+            conditions,
+        };
+        if size > SMALL_SIZE_MAX {
+            return self.put(path, io::Cursor::new(content), options).await;
+        }
+        self.put_small(put_request(path, options), &content).await
+    }
+
+    /// A body that fits one piece travels with its request.
+    async fn put_small(&self, request: Op, content: &[u8]) -> Result<FileInfo, ClientError> {
         let mut link = self.link().await?;
         let id = link.queue(request);
-        let digest = Digest::of(&content);
-        link.connection.queue_data(&content);
-        link.connection.queue_trailer(&Trailer::Whole {
-            size: content.len() as u64,
-            digest,
-        });
+        let (size, digest) = (content.len() as u64, Digest::of(content));
+        link.connection.queue_data(content);
+        link.connection
+            .queue_trailer(&Trailer::Whole { size, digest });
         if let Err(error) = link.connection.flush().await {
             return Err(self.last_words(link, id, error).await);
         }
@@ -144,7 +164,7 @@ impl Client {
                 return Err(refused);
             }
         };
-        if info.size <= PIECE_SIZE as u64 {
+        if info.size <= SMALL_SIZE_MAX {
             return self.get_small(link, info, sink).await;
         }
         let Link {

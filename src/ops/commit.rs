@@ -1,20 +1,20 @@
-//! The commit: one thread that appends and publishes, in batches.
+//! The commit: appends and publishes, one batch at a time.
 //!
 //! Whatever waits becomes one transaction with one sync, and one sync for each directory. The append
-//! is the point of no return; what follows is done again after a crash. Being alone, the thread
-//! never meets another change of the tree that is not another program's.
+//! is the point of no return; what follows is done again after a crash. Batches never overlap, so a
+//! change of the tree in the middle of one is another program's.
 
-use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::error;
 
 use super::Parts;
+use super::pending::Pending;
 use crate::content::ContentId;
 use crate::fault;
 use crate::index::IndexError;
@@ -74,10 +74,13 @@ impl Waiting {
     }
 }
 
-/// The queue into the thread. Dropping it finishes what waits.
+/// The queue, and the thread that serves it. Dropping it finishes what waits.
 pub(super) struct Committer {
     queue: Option<SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
+    worker: Arc<Mutex<Worker>>,
+    /// Jobs in the queue: whoever sees none, and nobody at work, need not wait for the thread.
+    n_queued: Arc<AtomicUsize>,
     pending: Arc<Pending>,
     parts: Parts,
 }
@@ -87,18 +90,25 @@ impl Committer {
     pub(super) fn start(parts: Parts, published: Sequence) -> Self {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let pending = Arc::new(Pending::default());
-        let mut worker = Worker {
+        let worker = Worker {
             parts: parts.clone(),
             published,
             pending: Arc::clone(&pending),
         };
+        let worker = Arc::new(Mutex::new(worker));
+        let n_queued = Arc::new(AtomicUsize::new(0));
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
-            .spawn(move || worker.run(&jobs));
+            .spawn({
+                let (worker, n_queued) = (Arc::clone(&worker), Arc::clone(&n_queued));
+                move || serve(&jobs, &n_queued, &worker)
+            });
         let thread = thread.expect("a process that can run a server can start its first thread");
         Self {
             queue: Some(queue),
             thread: Some(thread),
+            worker,
+            n_queued,
             pending,
             parts,
         }
@@ -108,21 +118,44 @@ impl Committer {
     /// answer.
     pub(super) fn submit(&self, draft: Draft, staged: Option<ContentId>) -> Waiting {
         let (answer, waiting) = oneshot::channel();
+        self.enqueue(Job {
+            draft,
+            staged,
+            answer,
+        });
+        Waiting(waiting)
+    }
+
+    /// The same from a blocking thread, which does it itself while there is nothing to batch it
+    /// with: a hand-over takes as long as a fast disk's sync.
+    pub(super) fn submit_blocking(&self, draft: Draft, staged: Option<ContentId>) -> Waiting {
+        let (answer, waiting) = oneshot::channel();
         let job = Job {
             draft,
             staged,
             answer,
         };
+        let is_idle = self.n_queued.load(Ordering::Acquire) == 0;
+        match self.worker.try_lock() {
+            Ok(mut worker) if is_idle => worker.commit(vec![job]),
+            _ => self.enqueue(job),
+        }
+        Waiting(waiting)
+    }
+
+    fn enqueue(&self, job: Job) {
+        self.n_queued.fetch_add(1, Ordering::AcqRel);
         let queue = self
             .queue
             .as_ref()
             .expect("the queue is there until the drop");
-        match queue.try_send(job) {
-            Ok(()) => {}
-            Err(TrySendError::Full(job)) => job.refuse(&self.parts, CommitError::QueueFull),
-            Err(TrySendError::Disconnected(job)) => job.refuse(&self.parts, CommitError::Stopped),
-        }
-        Waiting(waiting)
+        let (job, error) = match queue.try_send(job) {
+            Ok(()) => return,
+            Err(TrySendError::Full(job)) => (job, CommitError::QueueFull),
+            Err(TrySendError::Disconnected(job)) => (job, CommitError::Stopped),
+        };
+        self.n_queued.fetch_sub(1, Ordering::AcqRel);
+        job.refuse(&self.parts, error);
     }
 
     /// The paths between their append and their publication.
@@ -140,54 +173,6 @@ impl Drop for Committer {
     }
 }
 
-/// Paths of which the log may say one thing and the tree still another.
-#[derive(Default)]
-pub(super) struct Pending {
-    paths: Mutex<HashMap<RemotePath, usize>>,
-    settled: Condvar,
-}
-
-impl Pending {
-    fn begin<'a>(&self, paths: impl Iterator<Item = &'a RemotePath>) {
-        let mut pending = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        for path in paths {
-            *pending.entry(path.clone()).or_default() += 1;
-        }
-    }
-
-    fn end<'a>(&self, paths: impl Iterator<Item = &'a RemotePath>) {
-        let mut pending = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        for path in paths {
-            if let Some(count) = pending.get_mut(path) {
-                *count -= 1;
-                if *count == 0 {
-                    pending.remove(path);
-                }
-            }
-        }
-        self.settled.notify_all();
-    }
-
-    /// Waits until the path is not pending; says whether it was. Blocks, at most for `limit`.
-    pub(super) fn wait(&self, path: &RemotePath, limit: Duration) -> bool {
-        let until = Instant::now() + limit;
-        let mut pending = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut waited = false;
-        while pending.contains_key(path) {
-            waited = true;
-            let Some(left) = until.checked_duration_since(Instant::now()) else {
-                break;
-            };
-            let (guard, _) = self
-                .settled
-                .wait_timeout(pending, left)
-                .unwrap_or_else(PoisonError::into_inner);
-            pending = guard;
-        }
-        waited
-    }
-}
-
 struct Worker {
     parts: Parts,
     /// Every record up to here stands in the tree, durably.
@@ -195,19 +180,22 @@ struct Worker {
     pending: Arc<Pending>,
 }
 
-impl Worker {
-    fn run(&mut self, jobs: &Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
-            let mut batch = vec![first];
-            while batch.len() < BATCH_MAX
-                && let Ok(job) = jobs.try_recv()
-            {
-                batch.push(job);
-            }
-            self.commit(batch);
+/// Takes whatever waits as one batch, again and again.
+fn serve(jobs: &Receiver<Job>, n_queued: &AtomicUsize, worker: &Mutex<Worker>) {
+    while let Ok(first) = jobs.recv() {
+        let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut batch = vec![first];
+        while batch.len() < BATCH_MAX
+            && let Ok(job) = jobs.try_recv()
+        {
+            batch.push(job);
         }
+        n_queued.fetch_sub(batch.len(), Ordering::AcqRel);
+        worker.commit(batch);
     }
+}
 
+impl Worker {
     fn commit(&mut self, batch: Vec<Job>) {
         let mut ready = Vec::with_capacity(batch.len());
         for mut job in batch {

@@ -6,6 +6,7 @@
 mod commit;
 mod error;
 mod name;
+mod pending;
 mod put;
 mod read;
 mod recovery;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use target::Target;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
 
 pub use commit::CommitError;
 pub use error::OpError;
@@ -28,6 +31,10 @@ use crate::log::{Change, Condition, Draft, Log, Sequence};
 use crate::policy::Policy;
 use crate::protocol::{Question, Verdict, Whoami};
 use crate::store::Store;
+
+/// Operations at a time that block the thread they are called on. Each needs a stand-in from the
+/// blocking pool; if that were used up, nothing would move.
+const IN_PLACE_MAX: usize = 4;
 
 /// The parts that hold all state.
 #[derive(Clone)]
@@ -43,6 +50,8 @@ pub struct Service {
     policy: Policy,
     committer: commit::Committer,
     file_size_max: u64,
+    /// Slots for operations that block the thread they are called on.
+    in_place: Semaphore,
 }
 
 impl Service {
@@ -63,6 +72,7 @@ impl Service {
                 policy,
                 committer,
                 file_size_max,
+                in_place: Semaphore::new(IN_PLACE_MAX),
             },
             recovered,
         ))
@@ -98,7 +108,8 @@ impl Service {
         }
     }
 
-    /// Runs a blocking operation off the runtime's own threads.
+    /// Runs a blocking operation beside the runtime: on the calling thread, which another one then
+    /// stands in for, or, beyond a few at a time, on a thread of the blocking pool.
     ///
     /// # Errors
     /// Those of the operation, or its thread panicked.
@@ -106,6 +117,11 @@ impl Service {
         self: &Arc<Self>,
         operation: impl FnOnce(&Self) -> Result<T, OpError> + Send + 'static,
     ) -> Result<T, OpError> {
+        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread
+            && let Ok(_slot) = self.in_place.try_acquire()
+        {
+            return tokio::task::block_in_place(|| operation(self));
+        }
         let service = Arc::clone(self);
         let thread = tokio::task::spawn_blocking(move || operation(&service));
         thread.await.map_err(|_| OpError::ThreadLost)?

@@ -120,7 +120,8 @@ impl Service {
         })
     }
 
-    /// Hands what was put to the commit. Once this returns it happens, waited for or not.
+    /// Commits what was put, or hands it to the next batch; either way it happens, waited for or
+    /// not. Blocks.
     pub fn commit_put(&self, ready: Ready) -> Committing {
         let Ready {
             draft,
@@ -130,7 +131,7 @@ impl Service {
             mut discard,
         } = ready;
         discard.content = None;
-        let waiting = self.committer.submit(draft, Some(sealed.content));
+        let waiting = self.committer.submit_blocking(draft, Some(sealed.content));
         Committing {
             waiting,
             target,

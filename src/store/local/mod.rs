@@ -8,6 +8,7 @@ mod confine;
 mod directories;
 mod list;
 mod publish;
+mod reaper;
 mod staging;
 
 use std::collections::HashSet;
@@ -30,6 +31,7 @@ use crate::store::{Content, Names, Publication, Published, Store, StoreError, Up
 use confine::Tree;
 use directories::Dirty;
 use publish::Publisher;
+use reaper::Reaper;
 use staging::Staging;
 
 const PRIVATE_MODE: Mode = Mode::RWXU;
@@ -46,6 +48,7 @@ pub struct LocalStore {
     dirty: Mutex<Dirty>,
     /// Held during a sync: whoever finds nothing to sync must wait for the one who took it.
     syncing: Mutex<()>,
+    reaper: Reaper,
     _lock: OwnedFd,
 }
 
@@ -76,6 +79,7 @@ impl LocalStore {
             staging: Arc::new(Staging::new(staged, reserve)?),
             dirty: Mutex::default(),
             syncing: Mutex::default(),
+            reaper: Reaper::start(),
             _lock: lock,
         })
     }
@@ -120,6 +124,7 @@ impl Store for LocalStore {
             tree: &self.tree,
             staging: &self.staging,
             dirty: &mut dirty,
+            reaper: &self.reaper,
         };
         publisher
             .publish(publication)

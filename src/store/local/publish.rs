@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use super::confine::{Tree, stamp, status};
 use super::directories::{Dirty, clear_hollow, make_parent, parent, prune};
 use super::failed;
+use super::reaper::Reaper;
 use super::staging::Staging;
 use crate::content::{ContentId, Stamp};
 use crate::fault;
@@ -26,6 +27,7 @@ pub(super) struct Publisher<'a> {
     pub(super) tree: &'a Tree,
     pub(super) staging: &'a Staging,
     pub(super) dirty: &'a mut Dirty,
+    pub(super) reaper: &'a Reaper,
 }
 
 /// A regular file, by the directory it is in.
@@ -99,6 +101,7 @@ impl Publisher<'_> {
     fn remove(&mut self, path: &RemotePath, wanted: Stamp) -> Result<Published, StoreError> {
         match self.find(path, wanted)? {
             Some(found) => {
+                let _removed = self.reaper.hold(&found.directory, path.file_name());
                 unlink(&found.directory, path.file_name())
                     .map_err(|error| failed("removing a file", error))?;
                 self.dirty.insert(found.directory);
@@ -147,6 +150,7 @@ impl Publisher<'_> {
     ) -> Result<OwnedFd, StoreError> {
         for _ in 0..ATTEMPTS_MAX {
             let target = make_parent(self.tree, path, self.dirty)?;
+            let _replaced = self.reaper.hold(&target, path.file_name());
             let Err(error) = rename_file(source, name, &target, path.file_name()) else {
                 return Ok(target);
             };
