@@ -70,12 +70,12 @@ impl<F: Fold<WriteTransaction>> Log for EmbeddedLog<F> {
         let mut attempted = None;
         let outcome = self.database.write(|transaction| {
             let (results, last) = self.append_all(transaction, drafts)?;
-            let Some(last) = last else {
+            if last.is_none() && !drafts.is_empty() {
                 return Ok(Outcome::Abort(results));
-            };
+            }
             let mut marks = transaction.open_table(MARKS).map_err(fault)?;
             marks.insert(PUBLISHED, published.0).map_err(fault)?;
-            attempted = Some((results.clone(), last));
+            attempted = last.map(|last| (results.clone(), last));
             Ok(Outcome::Commit(results))
         });
         // A commit can fail after all of it reached the disk; what the reopened log says decides.

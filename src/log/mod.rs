@@ -125,7 +125,8 @@ pub trait Log: Send + Sync {
     /// drafts before it; the result says for each draft which record it became. Nothing is in the
     /// log when this fails, but for [`LogError::Unknown`].
     ///
-    /// `published` is remembered in the same step: see [`Log::published`].
+    /// `published` is remembered in the same step, also by an append of nothing: see
+    /// [`Log::published`].
     ///
     /// # Errors
     /// The engine failed; every draft is refused.

@@ -234,6 +234,7 @@ impl Worker {
 
     /// Directories are made and taken names found before the append: after it there is no way back.
     fn prepare(&self, draft: &mut Draft) -> Result<(), CommitError> {
+        self.parts.store.check().map_err(CommitError::Store)?;
         for change in &draft.changes {
             if let Change::Put { path, .. } | Change::Move { to: path, .. } = change {
                 self.parts.store.prepare(path).map_err(CommitError::Store)?;

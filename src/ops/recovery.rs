@@ -59,6 +59,9 @@ pub(super) fn recover(parts: &Parts) -> Result<Recovered, RecoveryError> {
     for path in &touched {
         check(parts, path)?;
     }
+    if n_records > 0 {
+        parts.log.append(&[], head)?;
+    }
     let n_swept = parts.store.sweep(&HashSet::new())?;
     Ok(Recovered {
         head,

@@ -121,6 +121,12 @@ pub struct Names {
 
 /// Where content lives.
 pub trait Store: Send + Sync {
+    /// Whether the store takes changes.
+    ///
+    /// # Errors
+    /// It does not, and why.
+    fn check(&self) -> Result<(), StoreError>;
+
     /// Begins a content of `size` bytes, where that is known.
     ///
     /// # Errors

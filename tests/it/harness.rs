@@ -52,6 +52,8 @@ pub struct Setup {
     pub arguments: Vec<String>,
     /// A plan for the fault points, see `fsvc::fault`.
     pub fault: Option<String>,
+    /// What is served, if not a directory of the server's own.
+    pub root: Option<PathBuf>,
 }
 
 /// A running server. Its root outlives a restart.
@@ -93,7 +95,7 @@ impl Server {
 
     /// The directory that is served.
     pub fn root(&self) -> PathBuf {
-        self.directory.path().join("data")
+        root(&self.setup, self.directory.path())
     }
 
     /// Where the certificates are.
@@ -143,12 +145,25 @@ impl Server {
 
     /// Starts again over the same root, without the fault plan; says how long that took.
     pub fn restart(&mut self) -> Duration {
+        self.restart_with(None)
+    }
+
+    /// Starts again over the same root, with a plan of faults or without.
+    pub fn restart_with(&mut self, fault: Option<&str>) -> Duration {
         self.kill();
-        self.setup.fault = None;
+        self.setup.fault = fault.map(str::to_owned);
         let began = Instant::now();
         let (child, address) = spawn(&self.setup, self.directory.path());
         (self.child, self.address) = (child, address);
         began.elapsed()
+    }
+
+    /// Starts again with a plan of faults that ends the start.
+    pub fn restart_dies_of(&mut self, fault: &str) {
+        self.kill();
+        self.setup.fault = Some(fault.to_owned());
+        let output = serve(&self.setup, self.directory.path()).output().unwrap();
+        assert!(!output.status.success(), "the start survived {fault}");
     }
 
     /// A command of the client `name`, against this server.
@@ -248,7 +263,11 @@ fn certs(setup: &Setup, directory: &Path) -> PathBuf {
         .unwrap_or_else(|| directory.join("certs"))
 }
 
-fn spawn(setup: &Setup, directory: &Path) -> (Child, String) {
+fn root(setup: &Setup, directory: &Path) -> PathBuf {
+    setup.root.clone().unwrap_or_else(|| directory.join("data"))
+}
+
+fn serve(setup: &Setup, directory: &Path) -> Command {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
@@ -259,7 +278,7 @@ fn spawn(setup: &Setup, directory: &Path) -> (Child, String) {
         .arg(certs(setup, directory));
     command
         .arg("--root")
-        .arg(directory.join("data"))
+        .arg(root(setup, directory))
         .args(&setup.arguments);
     if let Some(policy) = &setup.policy {
         let path = directory.join("policy.toml");
@@ -270,7 +289,11 @@ fn spawn(setup: &Setup, directory: &Path) -> (Child, String) {
         command.env("FSVC_FAULT", fault);
     }
     command.stdout(Stdio::piped()).stderr(log.unwrap());
-    let mut child = command.spawn().unwrap();
+    command
+}
+
+fn spawn(setup: &Setup, directory: &Path) -> (Child, String) {
+    let mut child = serve(setup, directory).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.as_mut().unwrap().by_ref())
         .read_line(&mut line)

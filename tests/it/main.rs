@@ -20,6 +20,9 @@ mod store_races;
 mod store_suite;
 
 // The program.
+mod crash;
+mod faults;
 mod harness;
 mod round_trip;
 mod tidy;
+mod torn;

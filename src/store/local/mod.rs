@@ -98,6 +98,10 @@ impl LocalStore {
 }
 
 impl Store for LocalStore {
+    fn check(&self) -> Result<(), StoreError> {
+        self.staging.health.check()
+    }
+
     fn begin(&self, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError> {
         Arc::clone(&self.staging).begin(size)
     }
