@@ -8,19 +8,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 PATH=$PATH:/usr/sbin
-need() { # command, Debian package
-    command -v "$1" >/dev/null && return
-    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-        echo "installing $2" >&2
-        (apt-get update -qq && apt-get install -y -qq "$2") >/dev/null 2>&1 || true
-    fi
-    command -v "$1" >/dev/null || { echo "bench.sh needs $1 (Debian package $2)" >&2; exit 1; }
-}
-need python3 python3
-need nginx nginx
-need curl curl
-need sftp openssh-client
-need sshd openssh-server
+. scripts/tools.sh
+tool cargo "" "Rust 1.90 or newer: https://rustup.rs"
+tool python3 python3 "Python 3.9 or newer"
+tool nginx nginx "nginx, with its WebDAV module"
+tool curl curl "curl"
+tool sftp openssh-client "OpenSSH's client"
+tool sshd openssh-server "OpenSSH's server"
 
 cargo build --release --quiet
 exec python3 scripts/bench.py

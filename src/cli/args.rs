@@ -283,7 +283,7 @@ pub(super) struct Common {
     #[arg(long, value_name = "FILE")]
     pub(super) ca: Option<PathBuf>,
     /// Your chain, instead of one in the TLS directory
-    #[arg(long, value_name = "FILE", requires = "key", conflicts_with = "name")]
+    #[arg(long, value_name = "FILE", requires = "key")]
     pub(super) cert: Option<PathBuf>,
     /// Your key
     #[arg(long, value_name = "FILE", requires = "cert")]
