@@ -50,11 +50,7 @@ pub(super) async fn greet(
     context: &Context,
     stream: TcpStream,
 ) -> Result<Option<Greeted>, HandshakeError> {
-    let stream = accept(
-        context,
-        Socket::new(stream).map_err(HandshakeError::Socket)?,
-    )
-    .await?;
+    let stream = accept(context, stream).await?;
     let (_, state) = stream.get_ref();
     let speaks_fsvc = state.alpn_protocol() == Some(ALPN);
     let identified = identify(state.peer_certificates().unwrap_or_default());
@@ -97,9 +93,15 @@ async fn admit(
     ))
 }
 
-async fn accept(context: &Context, socket: Socket) -> Result<TlsStream<Socket>, HandshakeError> {
+async fn accept(context: &Context, stream: TcpStream) -> Result<TlsStream<Socket>, HandshakeError> {
     let limit = context.shared.limits.handshake_timeout;
     let deadline = Instant::now() + limit;
+    // Whoever says nothing takes no slot from those who speak.
+    timeout_at(deadline, stream.peek(&mut [0]))
+        .await
+        .map_err(|_| HandshakeError::TimedOut(limit))?
+        .map_err(HandshakeError::Socket)?;
+    let socket = Socket::new(stream).map_err(HandshakeError::Socket)?;
     let slot = timeout_at(deadline, Arc::clone(&context.handshakes).acquire_owned()).await;
     let slot = slot
         .map_err(|_| HandshakeError::TimedOut(limit))?
@@ -119,10 +121,15 @@ async fn accept(context: &Context, socket: Socket) -> Result<TlsStream<Socket>, 
 
 /// A refused certificate is news; a port scan or a health check is not.
 fn report(error: &io::Error) {
-    let tls = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) = tls
+    use rustls::{Error, InvalidMessage};
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+    if let Some(
+        Error::InvalidCertificate(_)
+        | Error::NoCertificatesPresented
+        | Error::InvalidMessage(
+            InvalidMessage::CertificatePayloadTooLarge | InvalidMessage::HandshakePayloadTooLarge,
+        ),
+    ) = tls
     {
         info!(%error, "refused a certificate");
     }
