@@ -58,14 +58,18 @@ pub fn configure(files: &Files, now: Timestamp) -> Result<Arc<ClientConfig>, Tls
     Ok(Arc::new(config))
 }
 
-/// What the first certificate in a file says.
+/// What the certificates in a file say, in order.
 ///
 /// # Errors
-/// The file cannot be read, or holds no certificate.
-pub fn facts(path: &Path) -> Result<Facts, TlsError> {
-    let certificates = pem::read_certificates(path)?;
-    Facts::read(&certificates[0]).map_err(|source| TlsError::X509 {
-        path: path.to_owned(),
-        source,
-    })
+/// The file cannot be read, or holds something that is no certificate.
+pub fn chain_facts(path: &Path) -> Result<Vec<Facts>, TlsError> {
+    let each = pem::read_certificates(path)?
+        .into_iter()
+        .map(|certificate| {
+            Facts::read(&certificate).map_err(|source| TlsError::X509 {
+                path: path.to_owned(),
+                source,
+            })
+        });
+    each.collect()
 }

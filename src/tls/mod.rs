@@ -18,6 +18,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use thiserror::Error;
 
+use crate::escape::Escaped;
 use pem::PemError;
 use x509::X509Error;
 
@@ -70,6 +71,20 @@ pub enum TlsError {
         crl: PathBuf,
         subject: String,
     },
+    #[error("{}: the certificate cannot be used: {}", path.display(), Escaped::new(reason))]
+    Unusable { path: PathBuf, reason: String },
+    #[error("{}: not a revocation list that can be used", path.display())]
+    List {
+        path: PathBuf,
+        #[source]
+        source: X509Error,
+    },
+    #[error("{}: the revocation list of {issuer} expired {expired}, so every client of it would be refused", path.display())]
+    ListExpired {
+        path: PathBuf,
+        issuer: String,
+        expired: String,
+    },
     #[error("TLS cannot be configured from {}", path.display())]
     Rustls {
         path: PathBuf,
@@ -101,7 +116,20 @@ impl TlsError {
                 "add that CA's list (an empty one will do), or start with --no-revocation"
                     .to_owned(),
             ),
-            Self::X509 { .. } | Self::CannotSign { .. } | Self::Rustls { .. } => None,
+            Self::ListExpired { .. } => Some(
+                "get that CA's present list; or start with --no-revocation, which lets revoked \
+                 certificates in"
+                    .to_owned(),
+            ),
+            Self::Unusable { .. } => Some(
+                "no TLS library takes it: it is malformed, or has an extension that is marked \
+                 critical and not known"
+                    .to_owned(),
+            ),
+            Self::X509 { .. }
+            | Self::CannotSign { .. }
+            | Self::List { .. }
+            | Self::Rustls { .. } => None,
         }
     }
 }

@@ -51,8 +51,10 @@ impl PemError {
             Some("this is an SSH key, not a TLS key")
         } else if found.contains("DER") {
             Some("convert it: openssl x509 -inform der -in OLD -out NEW")
+        } else if found.contains("PRIVATE KEY, PRIVATE KEY") {
+            Some("keep the one that belongs to the certificate")
         } else {
-            Some("were the certificate and the key swapped?")
+            Some("were two of the files swapped?")
         }
     }
 }

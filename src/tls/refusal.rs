@@ -9,7 +9,8 @@ use std::io;
 use jiff::Timestamp;
 use rustls::{AlertDescription, CertificateError, Error};
 
-use super::client::{Files, facts};
+use super::client::{Files, chain_facts};
+use super::identity::CHAIN_SIZE_MAX;
 use super::x509::Facts;
 use crate::escape::Escaped;
 
@@ -58,36 +59,26 @@ pub fn explain(error: &io::Error, files: &Files, server: &str, now: Timestamp) -
 
 /// The server closed before it said anything: the alert, if there was one, was lost on the way.
 pub fn silent_close(files: &Files, now: Timestamp) -> Refusal {
-    let own = own_facts(files);
-    if let Some(refusal) = own.as_ref().and_then(|own| out_of_date(files, own, now)) {
+    if let Some(refusal) = out_of_date(files, &own_chain(files), now) {
         return refusal;
     }
-    Refusal::new(
-        "the server closed the connection before its greeting",
-        "it may have refused the client certificate, or be at its limit of connections; its log says which",
-    )
+    let hint = oversized(files).unwrap_or_else(|| {
+        "it may have refused the client certificate, or be at its limit of connections; its log says which".to_owned()
+    });
+    Refusal::new("the server closed the connection before its greeting", hint)
 }
 
 fn refused_by_server(alert: AlertDescription, files: &Files, now: Timestamp) -> Refusal {
-    let own = own_facts(files);
+    let chain = own_chain(files);
     let name = own_name(files);
     match alert {
         AlertDescription::CertificateRequired => Refusal::new(
             "the server needs a client certificate and none was sent",
             "give one with --as NAME, or with --cert and --key",
         ),
-        AlertDescription::UnknownCA => Refusal::new(
-            match own {
-                Some(own) => format!(
-                    "the server does not trust the CA that signed your certificate ({name}, signed by {})",
-                    own.issuer
-                ),
-                None => format!("the server does not trust the CA that signed your certificate ({name})"),
-            },
-            "get a certificate from this server's CA, or ask its operator to trust yours",
-        ),
+        AlertDescription::UnknownCA => untrusted(&name, &chain),
         AlertDescription::CertificateExpired => {
-            own.and_then(|own| out_of_date(files, &own, now)).unwrap_or_else(|| {
+            out_of_date(files, &chain, now).unwrap_or_else(|| {
                 Refusal::new(
                     format!("the server says that your certificate ({name}) is out of date; by this clock it is not"),
                     "the two clocks differ: check both",
@@ -112,12 +103,57 @@ fn refused_by_server(alert: AlertDescription, files: &Files, now: Timestamp) -> 
             "the other end speaks TLS, but not fsvc/1",
             "is this the right port? fsvc listens on 7443 by default",
         ),
-        AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => Refusal::new(
-            format!("the server cannot use your certificate ({name})"),
-            "its log says why; a client's has exactly one URI name and the purpose clientAuth",
-        ),
-        other => Refusal { cause: format!("the server refused the connection: {other:?}"), hint: None },
+        AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
+            unusable(&name, &chain)
+        }
+        other => Refusal {
+            cause: format!("the server refused the connection: {other:?}"),
+            hint: oversized(files),
+        },
     }
+}
+
+fn untrusted(name: &str, chain: &[Facts]) -> Refusal {
+    let cause = match chain.first() {
+        Some(own) if own.subject == own.issuer => {
+            format!("the server does not trust your certificate ({name}): it is signed by itself")
+        }
+        Some(own) => format!(
+            "the server does not trust the CA that signed your certificate ({name}, signed by {})",
+            own.issuer
+        ),
+        None => {
+            format!("the server does not trust the CA that signed your certificate ({name})")
+        }
+    };
+    Refusal::new(
+        cause,
+        "get one from this server's CA, with the CAs between in the same file; if it is from there, \
+         the server's revocation lists are incomplete or out of date: its log says which",
+    )
+}
+
+fn unusable(name: &str, chain: &[Facts]) -> Refusal {
+    if chain.first().is_some_and(|own| own.is_ca) {
+        return Refusal::new(
+            format!("your certificate ({name}) is a CA's, not a client's"),
+            "use a client's certificate that this CA signed",
+        );
+    }
+    Refusal::new(
+        format!("the server cannot use your certificate ({name}), or one that signed it"),
+        "its log says why; is there an extension or a limit in the chain that it cannot honour?",
+    )
+}
+
+/// A chain over the limit is cut off before it is looked at, and TLS has no word for that.
+fn oversized(files: &Files) -> Option<String> {
+    let chain = super::pem::read_certificates(&files.own.as_ref()?.certificate).ok()?;
+    let size: usize = chain.iter().map(|certificate| certificate.len()).sum();
+    (size > CHAIN_SIZE_MAX).then(|| {
+        let name = own_name(files);
+        format!("your chain ({name}) has {size} bytes, a server takes {CHAIN_SIZE_MAX} at most")
+    })
 }
 
 fn refused_by_us(error: &CertificateError, files: &Files, server: &str) -> Refusal {
@@ -170,28 +206,36 @@ fn refused_by_us(error: &CertificateError, files: &Files, server: &str) -> Refus
     }
 }
 
-fn out_of_date(files: &Files, own: &Facts, now: Timestamp) -> Option<Refusal> {
+/// The first of the user's own certificates that is out of date; a CA's may be, too.
+fn out_of_date(files: &Files, chain: &[Facts], now: Timestamp) -> Option<Refusal> {
     let name = own_name(files);
-    if own.not_after < now {
-        return Some(Refusal::new(
-            format!("your certificate ({name}) expired {}", own.not_after),
-            "fsvc gen-certs renews what it made",
-        ));
-    }
-    if own.not_before > now {
-        return Some(Refusal::new(
-            format!(
-                "your certificate ({name}) is not valid until {}; this clock says {now}",
-                own.not_before
-            ),
-            "one of the two clocks is wrong",
-        ));
-    }
-    None
+    chain.iter().enumerate().find_map(|(position, facts)| {
+        let whose = match position {
+            0 => format!("your certificate ({name})"),
+            _ => format!("the CA {} in {name}", facts.subject),
+        };
+        if facts.not_after < now {
+            return Some(Refusal::new(
+                format!("{whose} expired {}", facts.not_after),
+                "fsvc gen-certs renews what it made; another CA's certificate comes from there",
+            ));
+        }
+        (facts.not_before > now).then(|| {
+            Refusal::new(
+                format!(
+                    "{whose} is not valid until {}; this clock says {now}",
+                    facts.not_before
+                ),
+                "one of the two clocks is wrong",
+            )
+        })
+    })
 }
 
-fn own_facts(files: &Files) -> Option<Facts> {
-    facts(&files.own.as_ref()?.certificate).ok()
+fn own_chain(files: &Files) -> Vec<Facts> {
+    let own = files.own.as_ref();
+    own.and_then(|own| chain_facts(&own.certificate).ok())
+        .unwrap_or_default()
 }
 
 fn own_name(files: &Files) -> String {

@@ -16,7 +16,7 @@ use rustls::{InconsistentKeys, ServerConfig};
 
 use super::bundle::{self, Bundle};
 use super::pem::PemError;
-use super::x509::Facts;
+use super::x509::{Facts, ListFacts};
 use super::{TlsError, pem, provider};
 use crate::protocol::ALPN;
 
@@ -46,7 +46,7 @@ pub fn configure(files: &Files, now: Timestamp) -> Result<Arc<ServerConfig>, Tls
     let mut verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(bundle.roots.clone()), provider());
     if let Some(crl) = &files.crl {
-        check_lists(crl, files, &bundle)?;
+        check_lists(crl, files, &bundle, now)?;
         verifier = verifier
             .with_crls(pem::read_revocation_lists(crl)?)
             .enforce_revocation_expiration();
@@ -105,17 +105,25 @@ fn check_own_certificate(
     Ok(())
 }
 
-/// With any list configured, rustls refuses every client of a CA that has none.
-fn check_lists(crl: &Path, files: &Files, bundle: &Bundle) -> Result<(), TlsError> {
-    let issuers =
-        super::x509::list_issuers(&pem::read_revocation_lists(crl)?).map_err(|source| {
-            TlsError::X509 {
-                path: crl.to_owned(),
-                source,
-            }
+/// With any list configured, rustls refuses every client of a CA that has none, or an old one.
+fn check_lists(crl: &Path, files: &Files, bundle: &Bundle, now: Timestamp) -> Result<(), TlsError> {
+    let mut lists = Vec::new();
+    for list in pem::read_revocation_lists(crl)? {
+        let list = ListFacts::read(&list).map_err(|source| TlsError::List {
+            path: crl.to_owned(),
+            source,
         })?;
+        if let Some(next_update) = list.next_update.filter(|next_update| *next_update < now) {
+            return Err(TlsError::ListExpired {
+                path: crl.to_owned(),
+                issuer: list.issuer,
+                expired: next_update.to_string(),
+            });
+        }
+        lists.push(list);
+    }
     for facts in &bundle.facts {
-        if !issuers.contains(&facts.subject) {
+        if !lists.iter().any(|list| list.issuer == facts.subject) {
             return Err(TlsError::NoRevocationList {
                 bundle: files.ca.clone(),
                 crl: crl.to_owned(),
@@ -126,12 +134,17 @@ fn check_lists(crl: &Path, files: &Files, bundle: &Bundle) -> Result<(), TlsErro
     Ok(())
 }
 
-/// Names both files where the key is another certificate's.
+/// Names both files where the key is another certificate's, and the one that is at fault where it
+/// is the certificate.
 pub(super) fn mismatch_or(key: &Path, certificate: &Path, source: rustls::Error) -> TlsError {
     match source {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => TlsError::KeyMismatch {
             key: key.to_owned(),
             certificate: certificate.to_owned(),
+        },
+        rustls::Error::InvalidCertificate(reason) => TlsError::Unusable {
+            path: certificate.to_owned(),
+            reason: reason.to_string(),
         },
         source => rustls_failed(certificate, source),
     }

@@ -150,15 +150,27 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The issuers of revocation lists, spelled as [`Facts::subject`] spells a CA.
-///
-/// # Errors
-/// One of them is not a revocation list.
-pub fn list_issuers(lists: &[CertificateRevocationListDer<'_>]) -> Result<Vec<String>, X509Error> {
-    let each = lists.iter().map(|list| {
+/// What a revocation list says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListFacts {
+    /// Spelled as [`Facts::subject`] spells a CA.
+    pub issuer: String,
+    /// When the next one should have come; after that this one counts for nothing.
+    pub next_update: Option<Timestamp>,
+}
+
+impl ListFacts {
+    /// Reads a revocation list.
+    ///
+    /// # Errors
+    /// The bytes are not one revocation list.
+    pub fn read(list: &CertificateRevocationListDer<'_>) -> Result<Self, X509Error> {
         let (_, list) =
             CertificateRevocationList::from_der(list).map_err(|_| X509Error::Malformed)?;
-        Ok(Escaped::new(&list.issuer().to_string()).to_string())
-    });
-    each.collect()
+        let next_update = list.next_update().map(|time| timestamp(time.timestamp()));
+        Ok(Self {
+            issuer: Escaped::new(&list.issuer().to_string()).to_string(),
+            next_update: next_update.transpose()?,
+        })
+    }
 }
