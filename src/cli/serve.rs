@@ -53,6 +53,8 @@ enum StartError {
         #[source]
         source: io::Error,
     },
+    #[error("the policy {} grants nothing: nobody could do anything", path.display())]
+    EmptyPolicy { path: PathBuf },
     #[error("the policy {} is refused", path.display())]
     Policy {
         path: PathBuf,
@@ -106,7 +108,7 @@ enum StartError {
 impl StartError {
     fn hint(&self) -> Option<String> {
         match self {
-            Self::NoPolicy { .. } => Some(
+            Self::NoPolicy { .. } | Self::EmptyPolicy { .. } => Some(
                 "fsvc gen-certs writes a first one; or write, for example: [[grant]] to = \
                  \"spiffe://DOMAIN/client/NAME\" allow = [\"list\", \"read\"] on = \"/**\""
                     .to_owned(),
@@ -120,6 +122,22 @@ impl StartError {
                 )
             }
             Self::Tls(error) => error.hint(),
+            Self::Listen { source, .. } => Some(match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "is another server running? --listen takes another port".to_owned()
+                }
+                _ => "--listen takes ADDR:PORT of this machine, such as 127.0.0.1:7443".to_owned(),
+            }),
+            Self::Store {
+                source: StoreError::Io { source, .. },
+                ..
+            } => match source.kind() {
+                io::ErrorKind::NotADirectory => Some("--root takes a directory".to_owned()),
+                io::ErrorKind::NotFound => {
+                    Some("make the directory above it first, or give another --root".to_owned())
+                }
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -214,7 +232,10 @@ fn load_policy(arguments: &Serve) -> Result<Policy, StartError> {
         return Err(StartError::PolicyUnreadable { path, source });
     }
     let text = fs::read_to_string(&path).map_err(failed)?;
-    Policy::parse(&text).map_err(|source| StartError::Policy { path, source })
+    Policy::parse(&text).map_err(|source| match source {
+        PolicyError::Empty => StartError::EmptyPolicy { path },
+        source => StartError::Policy { path, source },
+    })
 }
 
 fn tls_files(arguments: &Serve) -> Files {
