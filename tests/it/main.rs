@@ -20,9 +20,15 @@ mod store_races;
 mod store_suite;
 
 // The program.
+mod certificates;
 mod crash;
 mod faults;
 mod harness;
+mod matrix;
+mod refusals;
 mod round_trip;
+mod start;
+mod strange_servers;
 mod tidy;
 mod torn;
+mod transport;
