@@ -74,7 +74,10 @@ impl<F: Fold<WriteTransaction>> Log for EmbeddedLog<F> {
                 return Ok(Outcome::Abort(results));
             }
             let mut marks = transaction.open_table(MARKS).map_err(fault)?;
-            marks.insert(PUBLISHED, published.0).map_err(fault)?;
+            let before = marks.insert(PUBLISHED, published.0).map_err(fault)?;
+            if last.is_none() && before.is_some_and(|mark| mark.value() == published.0) {
+                return Ok(Outcome::Abort(results));
+            }
             attempted = last.map(|last| (results.clone(), last));
             Ok(Outcome::Commit(results))
         });
