@@ -79,7 +79,7 @@ pub enum TlsError {
         #[source]
         source: X509Error,
     },
-    #[error("{}: the list of {issuer} expired {expired}: every client of it would be refused", path.display())]
+    #[error("{}: the list of {issuer} expired {expired}, so every client of it would be refused", path.display())]
     ListExpired {
         path: PathBuf,
         issuer: String,

@@ -25,6 +25,7 @@ mod crash;
 mod faults;
 mod harness;
 mod matrix;
+mod python_client;
 mod refusals;
 mod round_trip;
 mod start;

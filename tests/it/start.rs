@@ -268,7 +268,7 @@ fn keys_and_bundles_that_do_not_fit_are_named() {
     );
     changed(
         |m| m.write("ca.crl", m.ca.list(&[], now_plus(-Duration::MINUTE))),
-        "fsvc: DIR/ca.crl: the list of CN=matrix root expired TIME every client of it would be refused\nhint: get that CA's present list; or start with --no-revocation, which lets revoked certificates in",
+        "fsvc: DIR/ca.crl: the list of CN=matrix root expired TIME so every client of it would be refused\nhint: get that CA's present list; or start with --no-revocation, which lets revoked certificates in",
     );
 }
 
