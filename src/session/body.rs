@@ -141,15 +141,24 @@ impl Session {
         queue_reply::<()>(&mut connection, Some(id), Reply::Error(error.reply()));
         connection.flush().await?;
         if progress == Progress::Open {
-            let stall = self.shared.limits.stall_timeout;
-            let skipped = timeout(stall, skip_body(&mut connection)).await;
-            if let Err(fault) = skipped.unwrap_or(Err(ConnectionError::TooSlow { stall })) {
-                return Err(self
-                    .give_up(connection, SessionError::Connection(fault))
-                    .await);
-            }
+            connection = self.pass_over_body(connection).await?;
         }
         Ok((connection, Err(error)))
+    }
+
+    /// Reads the body of a refused request away, within limits of time and size.
+    pub(super) async fn pass_over_body<IO: Transport>(
+        &self,
+        mut connection: Connection<IO>,
+    ) -> Result<Connection<IO>, SessionError> {
+        let stall = self.shared.limits.stall_timeout;
+        let skipped = timeout(stall, skip_body(&mut connection)).await;
+        match skipped.unwrap_or(Err(ConnectionError::TooSlow { stall })) {
+            Ok(()) => Ok(connection),
+            Err(fault) => Err(self
+                .give_up(connection, SessionError::Connection(fault))
+                .await),
+        }
     }
 
     pub(super) async fn get<IO: Transport>(

@@ -89,9 +89,18 @@ impl Session {
         connection.queue_message(&Greeting::Hello(self.hello()));
         connection.flush().await?;
         debug!("session began");
+        let mut was_unreadable = false;
         loop {
             let message = match self.next_message(&mut connection).await {
                 Ok(Some(message)) => message,
+                // What was asked is not known, but the frames are: this is its body.
+                Err(SessionError::Connection(ConnectionError::OutOfPlace { .. }))
+                    if was_unreadable =>
+                {
+                    connection = self.pass_over_body(connection).await?;
+                    was_unreadable = false;
+                    continue;
+                }
                 Ok(None) => {
                     connection.close().await;
                     return Ok(());
@@ -103,7 +112,9 @@ impl Session {
                 last_words(connection, ErrorCode::CertificateExpired, text).await;
                 return Ok(());
             }
-            match Request::decode(&message) {
+            let request = Request::decode(&message);
+            was_unreadable = request.is_err();
+            match request {
                 Ok(request) => connection = self.answer(connection, request).await?,
                 Err(error) => {
                     info!(code = %error.code(), %error, "refused a request");

@@ -163,6 +163,35 @@ fn frames(server: &Server, steps: &str) -> Vec<String> {
 }
 
 #[test]
+fn p6_7_the_body_of_a_request_that_cannot_be_read_is_passed_over() {
+    let server = Server::start();
+    let refused = ["path='/../a'", "path='/a', if_absnt=True", "size=3"];
+    for fields in refused {
+        let steps = format!(
+            "c.ask('put', {fields})\nc.send(b'D', bytes(100000))\nc.send(b'D', b'x')\n\
+             c.send(b'E', b'{{\"abort\":\"denied\"}}')\nc.ask('ping')\nshow(2)"
+        );
+        let answers = frames(&server, &steps);
+        assert!(answers[0].contains("bad_request"), "{answers:?}");
+        assert_eq!(answers[1], r#"{"id": 2, "ok": {}}"#);
+    }
+    let steps = "c.ask('write', path='/a')\nc.send(b'E', b'{\"abort\":\"denied\"}')\nc.ask('ping')\nshow(2)";
+    let answers = frames(&server, steps);
+    assert!(answers[0].contains("unsupported"), "{answers:?}");
+    assert_eq!(answers[1], r#"{"id": 2, "ok": {}}"#);
+}
+
+#[test]
+fn p6_7_one_body_is_passed_over_and_no_second_one() {
+    let server = Server::start();
+    let body = "c.send(b'E', b'{\"abort\":\"denied\"}')";
+    let answers = frames(&server, &format!("c.ask('no')\n{body}\n{body}\nshow(2)"));
+    assert!(answers[1].contains("bad_frame"), "{answers:?}");
+    let answers = frames(&server, &format!("c.ask('ping')\n{body}\nshow(2)"));
+    assert!(answers[1].contains("bad_frame"), "{answers:?}");
+}
+
+#[test]
 fn p4_2_pipelined_requests_are_answered_in_order() {
     let server = Server::start();
     let steps = "for n in range(50): c.ask(['ping', 'whoami', 'nonsense'][n % 3])\nshow(50)";
