@@ -1,4 +1,4 @@
-//! scripts/fsvc_client.py against the real server: what PROTOCOL.md says is enough for a client.
+//! The client in Python's standard library against the real server: what PROTOCOL.md says is enough for a client.
 
 use std::path::Path;
 use std::process::{Command, Output};

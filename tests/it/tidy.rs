@@ -108,7 +108,7 @@ fn nothing_is_left_undone() {
                 );
             }
             assert!(
-                line.chars().count() <= LINE_SIZE_MAX,
+                !file.starts_with("src") || line.chars().count() <= LINE_SIZE_MAX,
                 "{}:{} is too long",
                 file.display(),
                 number + 1
