@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
-const TEST_LINES_MAX: usize = 100;
+const TEST_LINES_MAX: usize = 120;
 const LINE_SIZE_MAX: usize = 120;
 const ARCHITECTURE_LINES_MAX: usize = 120;
 
