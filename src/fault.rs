@@ -35,6 +35,8 @@ pub const POINTS: &[&str] = &[
     "put.seal.after",
     "commit.append",
     "commit.append.after",
+    "database.sync",
+    "database.sync.after",
 ];
 
 /// Most faults in one plan.

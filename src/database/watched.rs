@@ -14,9 +14,11 @@ use std::sync::{Arc, OnceLock};
 use redb::backends::FileBackend;
 use redb::{BackendError, StorageBackend};
 use rustix::fs::OFlags;
+use tracing::error;
 
 use super::{Attempt, CACHE_SIZE_MAX};
 use crate::escape::Escaped;
+use crate::fault;
 
 const FILE_MODE: u32 = 0o600;
 
@@ -81,9 +83,12 @@ impl StorageBackend for Watched {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let result = self.inner.sync_data();
+        let result = fault::point("database.sync")
+            .and_then(|()| self.inner.sync_data())
+            .and_then(|()| fault::point("database.sync.after"));
         if let Err(error) = &result {
             let cause = Escaped::new(&error.to_string());
+            error!(%cause, "a sync of the log failed: no more changes are taken until a restart");
             let _first_cause_stays = self.watch.failed_sync.set(cause);
         }
         self.watch.seen(result)

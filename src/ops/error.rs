@@ -104,10 +104,10 @@ impl OpError {
                 StoreError::Io { .. } => ErrorCode::Internal,
             },
             Self::Log(error) => match error {
-                LogError::OutOfSpace(_) | LogError::ReadOnly(_) => ErrorCode::Unavailable,
-                LogError::Damaged(_) | LogError::Engine(_) | LogError::Unknown(_) => {
-                    ErrorCode::Internal
+                LogError::OutOfSpace(_) | LogError::ReadOnly(_) | LogError::Unknown(_) => {
+                    ErrorCode::Unavailable
                 }
+                LogError::Damaged(_) | LogError::Engine(_) => ErrorCode::Internal,
             },
             Self::Index(error) => match error {
                 IndexError::Damaged(_) | IndexError::Engine(_) => ErrorCode::Internal,

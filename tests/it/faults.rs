@@ -68,11 +68,11 @@ const CHANGES: [Change; 5] = [
 
 /// A server that has the old file, started again with a fault at a point.
 fn with_fault(point: &str, action: &str) -> Server {
-    // The start stages a file of its own, to try out the file system.
-    let hit = if point.starts_with("store.stage.create") {
-        2
-    } else {
-        1
+    // A start hits some points itself: it tries out the file system, and repairs the database.
+    let hit = match point {
+        point if point.starts_with("store.stage.create") => 2,
+        point if point.starts_with("database.sync") => 6,
+        _ => 1,
     };
     let mut server = Server::start();
     server.put("/old/a", OLD);

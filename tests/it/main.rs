@@ -22,10 +22,12 @@ mod store_suite;
 // The program.
 mod certificates;
 mod crash;
+mod docs;
 mod faults;
 mod harness;
 mod matrix;
 mod names;
+mod properties;
 mod python_client;
 mod raw;
 mod refusals;

@@ -12,7 +12,7 @@ use crate::harness::{Server, text};
 use crate::raw::{Raw, body, code, message, snapshot};
 
 #[test]
-fn p7_names_that_cannot_be_are_refused_by_every_op() {
+fn p9_names_that_cannot_be_are_refused_by_every_op() {
     let server = Server::start();
     server.put("/there", b"is something");
     let before = snapshot(server.directory.path());
@@ -93,7 +93,7 @@ fn p7_names_that_cannot_be_are_refused_by_every_op() {
 }
 
 #[test]
-fn p7_names_that_look_odd_are_names() {
+fn p9_names_that_look_odd_are_names() {
     let server = Server::start();
     let deep = "/d".repeat(32);
     let wide = format!("/{}", "x".repeat(255));
@@ -143,7 +143,7 @@ fn p7_names_that_look_odd_are_names() {
 }
 
 #[test]
-fn p7_files_and_directories_do_not_take_each_others_names() {
+fn p9_files_and_directories_do_not_take_each_others_names() {
     let server = Server::start();
     server.put("/a", b"1");
     server.put("/d/e/f", b"2");
@@ -198,7 +198,7 @@ fn p7_files_and_directories_do_not_take_each_others_names() {
 }
 
 #[test]
-fn p7_links_and_devices_in_the_tree_are_never_followed() {
+fn p9_links_and_devices_in_the_tree_are_never_followed() {
     let server = Server::start();
     let outside = server.directory.path().join("outside");
     std::fs::create_dir(&outside).unwrap();
@@ -245,7 +245,7 @@ fn p7_links_and_devices_in_the_tree_are_never_followed() {
 }
 
 #[test]
-fn p7_a_directory_is_listed_page_by_page_in_order() {
+fn p9_a_directory_is_listed_page_by_page_in_order() {
     let server = Server::start();
     let directory = server.root().join("many");
     std::fs::create_dir(&directory).unwrap();

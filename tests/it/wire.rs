@@ -214,7 +214,7 @@ fn p4_bad_messages_are_answered_and_the_connection_lives() {
 }
 
 #[test]
-fn p3_a_message_of_exactly_the_limit_is_read() {
+fn p2_a_message_of_exactly_the_limit_is_read() {
     let server = server();
     let mut raw = Raw::connect(&server, "dev");
     let padding = (64 << 10) - r#"{"id":1,"op":"ping"}"#.len();
@@ -226,7 +226,7 @@ fn p3_a_message_of_exactly_the_limit_is_read() {
 }
 
 #[test]
-fn p5_requests_may_be_sent_ahead_and_are_answered_in_order() {
+fn p4_requests_may_be_sent_ahead_and_are_answered_in_order() {
     let server = server();
     let mut raw = Raw::connect(&server, "dev");
     let many: Vec<u8> = (0..2_000)

@@ -24,6 +24,7 @@ use rustix::fs::{
     Advice, FlockOperation, Mode, OFlags, fadvise, fchmod, flock, fsync, mkdirat, openat,
 };
 use rustix::io::Errno;
+use tracing::error;
 
 use crate::content::{ContentId, Stamp};
 use crate::path::{Prefix, RESERVED_PREFIX, RemotePath};
@@ -205,9 +206,13 @@ impl Health {
 
     /// Ends all changes because of `error`; the first reason stays.
     fn lose(&self, error: StoreError) -> StoreError {
-        self.0.get_or_init(|| match error.source() {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
+        self.0.get_or_init(|| {
+            let reason = match error.source() {
+                Some(source) => format!("{error}: {source}"),
+                None => error.to_string(),
+            };
+            error!(reason, "the store takes no changes until a restart");
+            reason
         });
         error
     }
