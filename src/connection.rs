@@ -11,24 +11,23 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Handle;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::protocol::{FrameError, HEADER_SIZE, Header, JsonError, Kind, Trailer};
-use crate::socket::Transport;
+use crate::socket::{Pace, RATE_MIN, Transport};
 
 /// Bytes that are read, hashed and written at a time: fits the second-level cache, and is enough
 /// for the vector units of the hash.
 pub const PIECE_SIZE: usize = 64 << 10;
-/// Slowest peer that is waited for, in bytes per second over one stall limit.
-pub const RATE_MIN: u64 = 1 << 10;
 
 /// Why a connection cannot go on.
 #[derive(Debug, Error)]
 pub enum ConnectionError {
     #[error("malformed frame")]
     Frame(#[from] FrameError),
-    #[error("a {found:?} frame where {expected} belongs")]
+    #[error("a frame of kind {found:?} where {expected} belongs")]
     OutOfPlace { expected: &'static str, found: Kind },
     #[error("malformed trailer")]
     Trailer(#[from] JsonError),
@@ -167,16 +166,17 @@ impl<IO: Transport> Connection<IO> {
                 }
             }
             let end = buffer.len().min(filled + self.data_left);
+            let began = Instant::now();
             let read = timeout(self.stall, self.io.read(&mut buffer[filled..end])).await;
-            let n = read
-                .map_err(|_| self.too_slow())?
-                .map_err(ConnectionError::Io)?;
+            let n = self.in_time(read)?;
             if n == 0 {
                 return Err(ConnectionError::Truncated);
             }
             filled += n;
             self.data_left -= n;
-            pace.moved(n)?;
+            if !pace.moved(n, began.elapsed()) {
+                return Err(self.too_slow());
+            }
         }
         Ok(Piece::Data(filled))
     }
@@ -223,14 +223,10 @@ impl<IO: Transport> Connection<IO> {
         let outgoing = std::mem::take(&mut self.outgoing);
         for piece in outgoing.chunks(PIECE_SIZE) {
             let written = timeout(self.stall, self.io.write_all(piece)).await;
-            written
-                .map_err(|_| self.too_slow())?
-                .map_err(ConnectionError::Io)?;
+            self.in_time(written)?;
         }
         let flushed = timeout(self.stall, self.io.flush()).await;
-        flushed
-            .map_err(|_| self.too_slow())?
-            .map_err(ConnectionError::Io)?;
+        self.in_time(flushed)?;
         // Keeps the buffer, unless a large answer has blown it up.
         if outgoing.capacity() <= PIECE_SIZE {
             self.outgoing = outgoing;
@@ -256,15 +252,16 @@ impl<IO: Transport> Connection<IO> {
         let mut rest = &mut parts[..];
         let mut pace = Pace::new(self.stall);
         while !rest.is_empty() {
+            let began = Instant::now();
             let written = timeout(self.stall, self.io.write_vectored(rest)).await;
-            let n = written
-                .map_err(|_| self.too_slow())?
-                .map_err(ConnectionError::Io)?;
+            let n = self.in_time(written)?;
             if n == 0 {
                 return Err(ConnectionError::Io(io::ErrorKind::WriteZero.into()));
             }
             IoSlice::advance_slices(&mut rest, n);
-            pace.moved(n)?;
+            if !pace.moved(n, began.elapsed()) {
+                return Err(self.too_slow());
+            }
         }
         Ok(())
     }
@@ -322,13 +319,14 @@ impl<IO: Transport> Connection<IO> {
 
     /// The next frame's header; it stays until its content is taken.
     async fn recv_header(&mut self) -> Result<Option<Header>, ConnectionError> {
+        let stall = self.stall;
         let incoming = &mut self.incoming;
         while incoming.header_filled < HEADER_SIZE {
             let n = self
                 .io
                 .read(&mut incoming.header[incoming.header_filled..])
                 .await;
-            match n.map_err(ConnectionError::Io)? {
+            match n.map_err(|error| failed(stall, error))? {
                 0 if incoming.header_filled == 0 => return Ok(None),
                 0 => return Err(ConnectionError::Truncated),
                 n => incoming.header_filled += n,
@@ -338,6 +336,7 @@ impl<IO: Transport> Connection<IO> {
     }
 
     async fn recv_content(&mut self, header: Header) -> Result<Vec<u8>, ConnectionError> {
+        let stall = self.stall;
         let incoming = &mut self.incoming;
         incoming.content.resize(header.size, 0);
         while incoming.content_filled < header.size {
@@ -345,7 +344,7 @@ impl<IO: Transport> Connection<IO> {
                 .io
                 .read(&mut incoming.content[incoming.content_filled..])
                 .await;
-            match n.map_err(ConnectionError::Io)? {
+            match n.map_err(|error| failed(stall, error))? {
                 0 => return Err(ConnectionError::Truncated),
                 n => incoming.content_filled += n,
             }
@@ -355,37 +354,23 @@ impl<IO: Transport> Connection<IO> {
         Ok(content)
     }
 
+    fn in_time<T>(&self, moved: Result<io::Result<T>, Elapsed>) -> Result<T, ConnectionError> {
+        match moved {
+            Ok(Ok(value)) => Ok(value),
+            Err(_) => Err(self.too_slow()),
+            Ok(Err(error)) => Err(failed(self.stall, error)),
+        }
+    }
+
     const fn too_slow(&self) -> ConnectionError {
         ConnectionError::TooSlow { stall: self.stall }
     }
 }
 
-/// Holds a peer to the least rate, so that one byte now and then does not keep a slot for ever.
-struct Pace {
-    stall: Duration,
-    since: Instant,
-    moved: u64,
-}
-
-impl Pace {
-    fn new(stall: Duration) -> Self {
-        Self {
-            stall,
-            since: Instant::now(),
-            moved: 0,
-        }
-    }
-
-    fn moved(&mut self, n: usize) -> Result<(), ConnectionError> {
-        self.moved += n as u64;
-        let elapsed = self.since.elapsed();
-        if elapsed < self.stall {
-            return Ok(());
-        }
-        if self.moved < RATE_MIN * elapsed.as_secs() {
-            return Err(ConnectionError::TooSlow { stall: self.stall });
-        }
-        *self = Self::new(self.stall);
-        Ok(())
+/// A socket that blocks keeps the limits itself, and reports them as errors of its own.
+fn failed(stall: Duration, error: io::Error) -> ConnectionError {
+    match error.kind() {
+        io::ErrorKind::TimedOut => ConnectionError::TooSlow { stall },
+        _ => ConnectionError::Io(error),
     }
 }

@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often a blocked thread looks whether it should stop.
 const TICK: Duration = Duration::from_millis(250);
+/// Slowest peer that is waited for, in bytes per second over one stall limit.
+pub const RATE_MIN: u64 = 1 << 10;
 /// How long a peer may be silent before the kernel asks whether it is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
@@ -50,8 +52,8 @@ enum Mode {
     Evented(TcpStream),
     Blocking {
         stream: BlockingStream,
-        stall: Duration,
         stop: CancellationToken,
+        pace: Pace,
     },
     /// A change of mode failed; the stream is gone.
     Lost,
@@ -95,8 +97,8 @@ impl Transport for Socket {
                 stream.set_write_timeout(Some(TICK))?;
                 Mode::Blocking {
                     stream,
-                    stall,
                     stop: stop.clone(),
+                    pace: Pace::new(stall),
                 }
             }
             mode => mode,
@@ -164,12 +166,8 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match &mut self.mode {
             Mode::Evented(stream) => Pin::new(stream).poll_read(cx, buf),
-            Mode::Blocking {
-                stream,
-                stall,
-                stop,
-            } => {
-                let n = persist(*stall, stop, || (&*stream).read(buf.initialize_unfilled()))?;
+            Mode::Blocking { stream, stop, pace } => {
+                let n = persist(pace, stop, || (&*stream).read(buf.initialize_unfilled()))?;
                 buf.advance(n);
                 Poll::Ready(Ok(()))
             }
@@ -186,11 +184,9 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match &mut self.mode {
             Mode::Evented(stream) => Pin::new(stream).poll_write(cx, buf),
-            Mode::Blocking {
-                stream,
-                stall,
-                stop,
-            } => Poll::Ready(persist(*stall, stop, || (&*stream).write(buf))),
+            Mode::Blocking { stream, stop, pace } => {
+                Poll::Ready(persist(pace, stop, || (&*stream).write(buf)))
+            }
             Mode::Lost => Poll::Ready(Err(lost())),
         }
     }
@@ -202,11 +198,9 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match &mut self.mode {
             Mode::Evented(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Mode::Blocking {
-                stream,
-                stall,
-                stop,
-            } => Poll::Ready(persist(*stall, stop, || (&*stream).write_vectored(bufs))),
+            Mode::Blocking { stream, stop, pace } => {
+                Poll::Ready(persist(pace, stop, || (&*stream).write_vectored(bufs)))
+            }
             Mode::Lost => Poll::Ready(Err(lost())),
         }
     }
@@ -234,31 +228,63 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Repeats a call that gives up after a tick, until it gets somewhere or must end.
-fn persist(
+/// Holds a peer to the least rate, so that one byte now and then does not keep a slot for ever.
+/// Only the time that the peer was waited for counts.
+pub(crate) struct Pace {
     stall: Duration,
+    waited: Duration,
+    moved: u64,
+}
+
+impl Pace {
+    pub(crate) const fn new(stall: Duration) -> Self {
+        Self {
+            stall,
+            waited: Duration::ZERO,
+            moved: 0,
+        }
+    }
+
+    /// Counts what moved after a wait; says whether the peer is fast enough.
+    pub(crate) fn moved(&mut self, n: usize, waited: Duration) -> bool {
+        self.moved += n as u64;
+        self.waited += waited;
+        if self.waited < self.stall {
+            return true;
+        }
+        let is_fast = self.moved >= RATE_MIN * self.waited.as_secs();
+        *self = Self::new(self.stall);
+        is_fast
+    }
+}
+
+/// Repeats a call that gives up after a tick, until it gets somewhere or must end. The rate is held
+/// here, since a TLS stream over a socket that blocks returns only with all that it was asked for.
+fn persist(
+    pace: &mut Pace,
     stop: &CancellationToken,
     mut call: impl FnMut() -> io::Result<usize>,
 ) -> io::Result<usize> {
-    let mut waiting_since = None;
+    let began = Instant::now();
     loop {
+        if stop.is_cancelled() {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "stopped"));
+        }
         match call() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let since = *waiting_since.get_or_insert_with(Instant::now);
-                if stop.is_cancelled() {
-                    return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "stopped"));
-                }
-                if since.elapsed() >= stall {
-                    return Err(io::Error::new(
-                        io::ErrorKind::TimedOut,
-                        "nothing moved for too long",
-                    ));
+                if began.elapsed() >= pace.stall {
+                    return Err(too_slow());
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(n) if !pace.moved(n, began.elapsed()) => return Err(too_slow()),
             result => return result,
         }
     }
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "too little moved for too long")
 }
 
 fn lost() -> io::Error {

@@ -43,13 +43,13 @@ pub struct Frame<'a> {
 pub enum FrameError {
     #[error("a frame of unknown kind {0:#04x}; M, D and E are known")]
     UnknownKind(u8),
-    #[error("a {kind:?} frame of {size} bytes, at most {size_max} are allowed")]
+    #[error("a frame of kind {kind:?} with {size} bytes, at most {size_max} are allowed")]
     TooLarge {
         kind: Kind,
         size: usize,
         size_max: usize,
     },
-    #[error("an empty {0:?} frame")]
+    #[error("an empty frame of kind {0:?}")]
     Empty(Kind),
 }
 

@@ -273,11 +273,14 @@ fn fields<T: DeserializeOwned>(
     op: &'static str,
     map: Map<String, Value>,
 ) -> Result<T, RequestError> {
-    serde_json::from_value(Value::Object(map)).map_err(|error| RequestError::Fields {
-        id,
-        op,
-        source: JsonError::of(&error),
-    })
+    let refused = |source| RequestError::Fields { id, op, source };
+    // Taken for absent, a condition of null would be passed over.
+    if let Some((name, _)) = map.iter().find(|(_, value)| value.is_null()) {
+        let name = Escaped::new(name);
+        let text = format!("the field \"{name}\" is null; leave out what has no value");
+        return Err(refused(JsonError(text)));
+    }
+    serde_json::from_value(Value::Object(map)).map_err(|error| refused(JsonError::of(&error)))
 }
 
 #[expect(

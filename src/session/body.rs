@@ -60,7 +60,11 @@ impl Session {
     ) -> Result<(Connection<IO>, Progress, Result<Committing, OpError>), SessionError> {
         // One byte of room more than a piece shows a body that is longer than announced.
         let mut body = vec![0; PIECE_SIZE + 1];
-        let (trailer, progress) = match connection.recv_body(&mut body).await? {
+        let piece = match connection.recv_body(&mut body).await {
+            Ok(piece) => piece,
+            Err(error) => return Err(self.give_up(connection, error.into()).await),
+        };
+        let (trailer, progress) = match piece {
             Piece::End(n, trailer) => {
                 body.truncate(n);
                 (trailer, Progress::Ended)

@@ -177,6 +177,8 @@ fn p4_bad_messages_are_answered_and_the_connection_lives() {
         r#"{"id":1,"op":"move","from":"/there"}"#,
         r#"{"id":1,"op":"move","from":"/there","to":"/x","if_absent":1}"#,
         r#"{"id":1,"op":"list","path":"/","limit":0}"#,
+        r#"{"id":1,"op":"remove","path":"/there","if_version":null}"#,
+        r#"{"id":1,"op":"list","path":"/","after":null}"#,
         r#"{"id":1,"op":"can","action":"fly","on":"/a"}"#,
         r#"{"id":1,"op":"can","action":"read","on":"nowhere"}"#,
         &deep(15),
@@ -458,11 +460,14 @@ fn p8_whoever_dribbles_or_falls_silent_is_told_and_cut() {
     ] {
         let mut raw = Raw::connect(&server, "dev");
         raw.send(&bytes);
+        let mut n_told = 0;
         while let Some((kind, content)) = raw.read_frame() {
+            n_told += 1;
             assert_eq!(kind, b'M', "{what}");
             let answer: serde_json::Value = serde_json::from_slice(&content).unwrap();
             assert_eq!(code(&answer), "busy", "{what}: {answer}");
         }
+        assert_eq!(n_told, 1, "{what}");
         assert_eq!(snapshot(&server.root()).len(), 0, "{what}");
     }
 }
