@@ -193,6 +193,7 @@ async fn serve(
     let listener = TcpListener::bind(&arguments.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
+    // Before the line that says ready: whoever waits for it may signal at once.
     let signals = tokio::spawn(watch_signals(drain.clone(), stop.clone()));
     line_out(&format!("fsvc: listening on {address}")).map_err(StartError::Output)?;
     let service = Arc::new(service);
@@ -327,20 +328,28 @@ fn warn_about_ca_key(tls_dir: &Path) {
 }
 
 /// The first signal drains; the second one ends what still runs.
-async fn watch_signals(drain: CancellationToken, stop: CancellationToken) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
+///
+/// The handlers stand when this returns; only the waiting is left to the future.
+fn watch_signals(
+    drain: CancellationToken,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let handlers = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
-    ) else {
-        warn!("signals cannot be watched: there will be no drain");
-        return;
-    };
-    for token in [drain, stop] {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    );
+    async move {
+        let (Ok(mut terminate), Ok(mut interrupt)) = handlers else {
+            warn!("signals cannot be watched: there will be no drain");
+            return;
+        };
+        for token in [drain, stop] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
         }
-        token.cancel();
     }
 }
 
