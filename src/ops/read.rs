@@ -9,7 +9,7 @@ use super::{OpError, Service};
 use crate::content::Stamp;
 use crate::identity::Identity;
 use crate::index::Indexed;
-use crate::path::RemotePath;
+use crate::path::{Prefix, RemotePath};
 use crate::policy::Action;
 use crate::protocol::{Directory, FileInfo, Get, List, ListEntry, Listing, Stat};
 use crate::store::{Content, Name, StoreError};
@@ -79,35 +79,44 @@ impl Service {
             n_unnameable: names.n_unnameable,
         };
         let mut size = 0;
-        let mut last_taken = None;
+        let mut last_seen = None;
         for name in names.names {
             let text = match &name {
                 Name::File { name, .. } | Name::Directory { name } => name.clone(),
             };
-            let Ok(path) = directory.join(&text) else {
-                continue;
-            };
-            let entry = match name {
-                Name::Directory { .. } => ListEntry::Directory(Directory {
-                    path: path.as_prefix(),
-                }),
-                Name::File { stamp, .. } => match self.list_file(&path, stamp)? {
-                    Some(file) => ListEntry::File(file),
-                    None => continue,
-                },
-            };
-            size += serde_json::to_vec(&entry).map_or(0, |bytes| bytes.len() + 1);
-            if size > PAGE_SIZE_MAX {
-                listing.next = last_taken;
-                return Ok(listing);
+            if let Some(entry) = self.entry(directory, &text, &name)? {
+                size += serde_json::to_vec(&entry).map_or(0, |bytes| bytes.len() + 1);
+                if size > PAGE_SIZE_MAX {
+                    listing.next = last_seen;
+                    return Ok(listing);
+                }
+                listing.entries.push(entry);
             }
-            last_taken = Some(text);
-            listing.entries.push(entry);
+            last_seen = Some(text);
         }
+        // Also when every name of this page went away meanwhile: there are others.
         if names.more {
-            listing.next = last_taken;
+            listing.next = last_seen;
         }
         Ok(listing)
+    }
+
+    /// What is listed for a name; nothing for one that went away meanwhile.
+    fn entry(
+        &self,
+        directory: &Prefix,
+        text: &str,
+        name: &Name,
+    ) -> Result<Option<ListEntry>, OpError> {
+        let Ok(path) = directory.join(text) else {
+            return Ok(None);
+        };
+        Ok(match name {
+            Name::Directory { .. } => Some(ListEntry::Directory(Directory {
+                path: path.as_prefix(),
+            })),
+            Name::File { stamp, .. } => self.list_file(&path, *stamp)?.map(ListEntry::File),
+        })
     }
 
     fn list_file(&self, path: &RemotePath, stamp: Stamp) -> Result<Option<FileInfo>, OpError> {

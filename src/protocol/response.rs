@@ -120,7 +120,8 @@ pub struct Limits {
     pub file_size_max: u64,
 }
 
-/// An answer, or an error; an error without an id is about the connection, which then ends.
+/// An answer, or an error. An error without an id is about the connection, which then ends, or about
+/// a request whose id could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Response<T> {
     #[serde(skip_serializing_if = "Option::is_none")]
