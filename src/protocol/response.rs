@@ -242,7 +242,17 @@ impl Greeting {
     /// # Errors
     /// The bytes are not strict JSON, or not a greeting.
     pub fn decode(bytes: &[u8]) -> Result<Self, JsonError> {
-        read(bytes)
+        let mut map = json::object(bytes)?;
+        let greeting = if let Some(error) = map.remove("error") {
+            serde_json::from_value(error).map(Self::Error)
+        } else if let Some(hello) = map.remove("hello") {
+            serde_json::from_value(hello).map(Self::Hello)
+        } else {
+            return Err(JsonError(
+                "a greeting has \"hello\" or \"error\"".to_owned(),
+            ));
+        };
+        greeting.map_err(|error| JsonError::of(&error))
     }
 }
 
@@ -335,6 +345,11 @@ mod tests {
     #[test]
     fn a_client_passes_over_fields_it_does_not_know() {
         let text = r#"{"id":1,"ok":{"path":"/a","sequence":9,"later":true},"also":[]}"#;
+        let greeting =
+            br#"{"hello":{"server":"x","identity":"x","expires_at":"2027-01-01T00:00:00Z",
+            "time":"2026-01-01T00:00:00Z","features":[],"limits":{"message_size_max":1,
+            "data_size_max":1,"file_size_max":1,"later":1},"later":{}},"also":1}"#;
+        assert!(matches!(Greeting::decode(greeting), Ok(Greeting::Hello(_))));
         let removed = Response::<Removed>::decode(text.as_bytes()).unwrap();
         assert!(matches!(
             removed.reply,
