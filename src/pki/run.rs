@@ -74,7 +74,11 @@ fn prepare(disk: &Disk, layout: &Layout) -> Result<Option<Lock>, PkiError> {
         if disk::is_file(&layout.ca())? {
             return Ok(None);
         }
-        authority::refuse_foreign(layout)?;
+        match authority::refuse_foreign(layout) {
+            // Another run has begun since the first look: what is there is its own.
+            Err(_) if disk::is_dir(&layout.private())? => {}
+            checked => checked?,
+        }
     }
     disk.make_dir(layout.dir(), DIR_PUBLIC)?;
     disk::check_owner(layout.dir(), false)?;
