@@ -57,6 +57,30 @@ say "\$ fsvc ls -l /docs; fsvc stat /docs/README.md"
 fsvc ls -l /docs
 fsvc stat /docs/README.md
 
+say "\$ fsvc watch /inbox --cursor loader ...: one service puts, another reacts"
+fsvc watch /inbox --since 0 --cursor loader --no-ack --json --count 2 |
+while read -r event; do
+    sequence=$(expr "$event" : '{"sequence":\([0-9]*\)') || continue
+    printf '%s\n' "$event" | grep -oE '"change":"(created|replaced|moved)"[^}]*' | sed 's/.*"path":"\([^"]*\)".*/\1/' |
+    while read -r path; do
+        fsvc get "$path" arrived --quiet || [ $? = 3 ] || exit
+        echo "event $sequence: $path, $(wc -c <arrived) bytes"
+    done || exit
+    fsvc ack loader "$sequence" --quiet
+done >reacted &
+reactor=$!
+fsvc put "$source_file" /inbox/first.md
+fsvc put --atomic "$source_file" copy.md /inbox/release/
+wait "$reactor"
+cat reacted
+grep -q " /inbox/first.md," reacted || fail "no reaction to the first file"
+grep -q " /inbox/release/copy.md," reacted || fail "no reaction to the set"
+
+say "\$ fsvc publish line-4/temperature; fsvc subscribe 'line-4/*' --since 0 --no-follow"
+fsvc publish line-4/temperature '{"celsius":21.5}'
+fsvc subscribe 'line-4/*' --since 0 --no-follow | grep -q 21.5 || fail "the message is not there"
+fsvc last 'line-4/**'
+
 say "A known client without a grant is denied:"
 code=0; fsvc ls / --as guest || code=$?
 [ "$code" = 4 ] || fail "exit code $code, not 4"

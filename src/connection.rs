@@ -134,6 +134,23 @@ impl<IO: Transport> Connection<IO> {
         self.recv_content(header).await.map(Some)
     }
 
+    /// The payload of `size` bytes that was announced: one data frame, no more and no less. Cancel
+    /// safe as [`Connection::recv_message`].
+    ///
+    /// # Errors
+    /// Another frame came, the size is over a piece, or the stream failed.
+    pub async fn recv_payload(&mut self, size: usize) -> Result<Vec<u8>, ConnectionError> {
+        let header = self.recv_header().await?;
+        let header = header.ok_or(ConnectionError::Truncated)?;
+        if header.kind != Kind::Data || header.size != size || size > PIECE_SIZE {
+            return Err(ConnectionError::OutOfPlace {
+                expected: "the announced payload",
+                found: header.kind,
+            });
+        }
+        self.recv_content(header).await
+    }
+
     /// Fills `buffer` with the next bytes of a body, or with its last ones and its end.
     ///
     /// # Errors
@@ -181,10 +198,7 @@ impl<IO: Transport> Connection<IO> {
         Ok(Piece::Data(filled))
     }
 
-    /// Puts a message behind what waits to be sent.
-    ///
-    /// # Panics
-    /// Never for the types of this crate: each is plain JSON, below the limit of a message.
+    /// Puts a message behind what waits to be sent: one of the wire types, below a message's limit.
     pub fn queue_message(&mut self, message: &impl Serialize) {
         let content = serde_json::to_vec(message).expect("the wire types are plain JSON");
         self.queue_frame(Kind::Message, &content);
@@ -195,9 +209,19 @@ impl<IO: Transport> Connection<IO> {
         self.queue_frame(Kind::Message, content);
     }
 
+    /// Puts whole frames behind what waits to be sent.
+    pub fn queue_frames(&mut self, frames: &[u8]) {
+        self.outgoing.extend_from_slice(frames);
+    }
+
+    /// Bytes that wait to be sent.
+    pub const fn n_queued(&self) -> usize {
+        self.outgoing.len()
+    }
+
     /// Puts a body's end behind what waits to be sent.
     pub fn queue_trailer(&mut self, trailer: &Trailer) {
-        let content = serde_json::to_vec(trailer).expect("a trailer is plain JSON");
+        let content = serde_json::to_vec(trailer).expect("the wire types are plain JSON");
         self.queue_frame(Kind::End, &content);
     }
 

@@ -34,6 +34,11 @@ impl ContentId {
     pub const fn from_random(bytes: [u8; 16]) -> Self {
         Self(u128::from_be_bytes(bytes))
     }
+
+    /// The id as a number, as an engine keeps it.
+    pub const fn as_u128(self) -> u128 {
+        self.0
+    }
 }
 
 impl fmt::Display for ContentId {

@@ -32,6 +32,8 @@ pub const POINTS: &[&str] = &[
     "store.prune.rmdir.after",
     "store.sync.fsync",
     "store.sync.fsync.after",
+    "store.attach",
+    "store.attach.after",
     "put.seal.after",
     "commit.append",
     "commit.append.after",

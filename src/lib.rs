@@ -7,7 +7,13 @@
 // Vocabulary: pure.
 pub mod protocol;
 
+pub mod json;
+
 pub mod path;
+
+pub mod filter;
+
+pub mod label;
 
 pub mod identity;
 
@@ -29,6 +35,8 @@ pub mod index;
 pub mod store;
 
 pub mod policy;
+
+pub mod topics;
 
 // Transport.
 pub mod socket;

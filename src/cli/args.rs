@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
-use jiff::SignedDuration;
+use jiff::{Span, SpanRelativeTo};
 
+use super::message_args::{AdminCommand, MessageCommand};
 use crate::path::{Prefix, RemotePath};
 
 /// A file service over mutual TLS: the certificate is the identity.
@@ -75,7 +76,7 @@ pub(super) struct GenCerts {
     pub(super) quiet: bool,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Serve {
     /// Where ca.pem, ca.crl, server.pem and server-key.pem are
     #[arg(long, env = "FSVC_TLS_DIR", default_value = "certs")]
@@ -108,10 +109,30 @@ pub(super) struct Serve {
     #[arg(long, env = "FSVC_LOG", default_value = "info")]
     pub(super) log: String,
     #[command(flatten)]
+    pub(super) keep: KeepFlags,
+    #[command(flatten)]
     pub(super) limits: LimitFlags,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "What is kept")]
+pub(super) struct KeepFlags {
+    /// Rules for single topics: how long their messages are kept, and their schemas
+    /// [default: topics.toml in the TLS directory, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(super) topics: Option<PathBuf>,
+    /// How long messages are kept
+    #[arg(long, default_value = "7d", value_parser = duration)]
+    pub(super) keep: Duration,
+    /// Bytes of messages that each topic keeps; the oldest go first
+    #[arg(long, default_value = "1GiB", value_name = "SIZE")]
+    pub(super) keep_size: ByteSize,
+    /// How long it is known what was done to files; how they are now is always known
+    #[arg(long, default_value = "30d", value_parser = duration)]
+    pub(super) keep_history: Duration,
+}
+
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitFlags {
     /// Largest file
@@ -151,12 +172,16 @@ pub(super) enum ClientCommand {
     /// Send files; - is standard input
     #[command(
         after_help = "Example: fsvc put report.pdf /reports/2026.pdf\n         \
-                            fsvc put *.csv /inbox/\n         tar c dir | fsvc put - /backup/dir.tar"
+                            fsvc put *.csv /inbox/\n         tar c dir | fsvc put - /backup/dir.tar\n         \
+                            fsvc put --atomic model.bin index.json /models/7/"
     )]
     Put {
         /// Local files, then the remote path; a remote path that ends in / is a directory
         #[arg(required = true, num_args = 2.., value_name = "LOCAL... REMOTE")]
         paths: Vec<String>,
+        /// All of them become visible in one step, or none does
+        #[arg(long)]
+        atomic: bool,
         /// Only if no file is there
         #[arg(long, conflicts_with = "if_version")]
         if_absent: bool,
@@ -244,6 +269,11 @@ pub(super) enum ClientCommand {
         #[command(flatten)]
         common: Common,
     },
+    #[command(flatten)]
+    Message(MessageCommand),
+    /// Look after the server
+    #[command(subcommand)]
+    Admin(AdminCommand),
 }
 
 #[derive(Debug, Args)]
@@ -317,16 +347,20 @@ impl ClientCommand {
             | Self::Ping { common }
             | Self::Whoami { common }
             | Self::Can { common, .. } => common,
+            Self::Message(command) => command.common(),
+            Self::Admin(command) => command.common(),
         }
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration: SignedDuration = text
-        .parse()
-        .map_err(|_| "write it like 30s, 5m or 1h30m".to_owned())?;
-    match Duration::try_from(duration) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("a time of more than nothing is needed".to_owned()),
+/// A time such as 30s, 1h30m or 7d; a day is 24 hours.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write it like 30s, 5m, 1h30m or 7d".to_owned();
+    let span: Span = text.parse().map_err(|_| wrong())?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours());
+    match duration.map(Duration::try_from) {
+        Ok(Ok(duration)) if !duration.is_zero() => Ok(duration),
+        Ok(_) => Err("a time of more than nothing is needed".to_owned()),
+        Err(_) => Err(wrong()),
     }
 }

@@ -40,10 +40,13 @@ impl Exit {
             ClientError::Tls(_)
             | ClientError::Connect { .. }
             | ClientError::Refused(_)
+            | ClientError::Closed(_)
             | ClientError::Silent { .. }
             | ClientError::Lost { .. } => Self::Connect,
             ClientError::Answer(_)
             | ClientError::OutOfStep { .. }
+            | ClientError::Misplaced(_)
+            | ClientError::OverLimit { .. }
             | ClientError::Corrupt { .. }
             | ClientError::WrongSize { .. }
             | ClientError::Aborted(_)

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::{ClientCommand, Common, FromTo};
 use super::exit::Exit;
 use super::output::{Output, complain, is_broken_pipe, long_line, seconds};
-use super::transfer;
+use super::{administration, messages, set, transfer};
 use crate::client::{Client, ClientError, Options};
 use crate::escape::Escaped;
 use crate::path::{Prefix, RemotePath};
@@ -74,20 +74,20 @@ async fn dispatch(client: &Client, command: ClientCommand, output: Output) -> Ou
     match command {
         ClientCommand::Put {
             paths,
+            atomic,
             if_absent,
             if_version,
             ..
         } => {
-            transfer::put(
-                client,
-                paths,
-                Conditions {
-                    if_absent,
-                    if_version,
-                },
-                output,
-            )
-            .await
+            let conditions = Conditions {
+                if_absent,
+                if_version,
+            };
+            let pairs = transfer::pairs(paths)?;
+            if atomic {
+                return set::put(client, pairs, conditions, output).await;
+            }
+            transfer::put(client, pairs, conditions, output).await
         }
         ClientCommand::Get { remote, local, .. } => {
             transfer::get(client, &remote, local, output).await
@@ -119,6 +119,8 @@ async fn dispatch(client: &Client, command: ClientCommand, output: Output) -> Ou
         ClientCommand::Ping { common } => ping(client, &common, output).await,
         ClientCommand::Whoami { .. } => whoami(client, output).await,
         ClientCommand::Can { action, on, .. } => can(client, &action, &on, output).await,
+        ClientCommand::Message(command) => messages::run(client, command, output).await,
+        ClientCommand::Admin(command) => administration::run(client, &command, output).await,
     }
 }
 

@@ -1,12 +1,23 @@
 //! The command line: the only place that prints, reads the environment, and decides the exit code.
 
+mod administration;
 mod args;
 mod certs;
+mod event_text;
 mod exit;
 mod files;
+mod lines;
+mod message_args;
+mod messages;
+mod open;
 mod output;
+mod payload;
 mod progress;
+mod publish;
+mod reader;
 mod serve;
+mod set;
+mod since;
 mod transfer;
 
 use clap::Parser;

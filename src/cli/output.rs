@@ -13,7 +13,7 @@ use super::args::ClientCommand;
 use super::exit::Exit;
 use crate::client::ClientError;
 use crate::escape::Escaped;
-use crate::protocol::FileInfo;
+use crate::protocol::{ErrorCode, FileInfo};
 
 /// How results are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,11 @@ impl Output {
             json: common.json,
             quiet: common.quiet,
         }
+    }
+
+    /// Whether a program reads.
+    pub(super) const fn is_json(self) -> bool {
+        self.json
     }
 
     /// Whether a person watches who wants to see progress.
@@ -67,6 +72,18 @@ impl Output {
             complain(&text, error.hint().as_deref());
         }
         Exit::of(error)
+    }
+}
+
+impl Output {
+    /// A line of the input that did not become what it should; the others go on.
+    pub(super) fn refused_line(self, number: u64, code: Option<ErrorCode>, text: &str) {
+        if self.json {
+            let object = json!({"error": {"code": code, "message": text, "line": number}});
+            let _ = writeln!(io::stderr(), "{object}");
+        } else {
+            complain(&format!("line {number}: {}", Escaped::new(text)), None);
+        }
     }
 }
 

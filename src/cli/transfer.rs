@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use super::files::{Failure, Outcome, described, destination, request};
 use super::output::{Output, is_broken_pipe};
@@ -15,14 +16,10 @@ use crate::path::RemotePath;
 use crate::protocol::{Conditions, FileInfo};
 
 /// The name of standard input and output.
-const STANDARD: &str = "-";
+pub(super) const STANDARD: &str = "-";
 
-pub(super) async fn put(
-    client: &Client,
-    mut paths: Vec<String>,
-    conditions: Conditions,
-    output: Output,
-) -> Outcome {
+/// Each local file with the name that it is to have.
+pub(super) fn pairs(mut paths: Vec<String>) -> Result<Vec<(String, RemotePath)>, Failure> {
     let remote = paths.pop().unwrap_or_default();
     if paths.len() > 1 && !remote.ends_with('/') {
         let text = format!(
@@ -46,6 +43,15 @@ pub(super) async fn put(
         let remote = destination(&remote, name)?;
         pairs.push((local, remote));
     }
+    Ok(pairs)
+}
+
+pub(super) async fn put(
+    client: &Client,
+    pairs: Vec<(String, RemotePath)>,
+    conditions: Conditions,
+    output: Output,
+) -> Outcome {
     for (local, remote) in pairs {
         let file = put_one(client, &local, &remote, conditions, output).await;
         let file = file.map_err(request("put", &local))?;
@@ -120,13 +126,9 @@ pub(super) async fn get(
     } else {
         local
     };
-    let failed = || request("get", remote.as_str());
-    let temporary = temporary_beside(&local).map_err(|error| failed()(ClientError::Sink(error)))?;
-    let bar = progress::bar(output, remote.as_str(), None);
-    let got = client.get(remote, Watched::new(temporary, &bar)).await;
-    bar.finish_and_clear();
-    let (file, sink) = got.map_err(failed())?;
-    persist(sink.inner, &local).map_err(|error| failed()(ClientError::Sink(error)))?;
+    let get = async |sink| client.get(remote, sink).await;
+    let file = save(&local, remote.as_str(), output, get).await;
+    let file = file.map_err(request("get", remote.as_str()))?;
     let mut object = serde_json::to_value(&file).unwrap_or_default();
     object["local"] = json!(local.display().to_string());
     Ok(output.note(
@@ -135,21 +137,44 @@ pub(super) async fn get(
     )?)
 }
 
+/// What `receive` writes, into a file that has its name when all of it is good.
+pub(super) async fn save<T>(
+    local: &Path,
+    name: &str,
+    output: Output,
+    receive: impl AsyncFnOnce(Partial) -> Result<(T, Partial), ClientError>,
+) -> Result<T, ClientError> {
+    let temporary = temporary_beside(local).map_err(ClientError::Sink)?;
+    let bar = progress::bar(output, name, None);
+    let received = receive(Watched::new(temporary, &bar)).await;
+    bar.finish_and_clear();
+    let (answer, sink) = received?;
+    persist(sink.inner, local).map_err(ClientError::Sink)?;
+    Ok(answer)
+}
+
+/// A file that is not whole.
+type Partial = Watched<NamedTempFile>;
+
 pub(super) async fn cat(client: &Client, remote: &[RemotePath]) -> Outcome {
     for path in remote {
-        match client.get(path, StandardOutput).await {
-            Ok(_) => {}
-            Err(ClientError::Sink(error)) if is_broken_pipe(&error) => {
-                return Err(Failure::Output(error));
-            }
-            Err(error) => return Err(request("get", path.as_str())(error)),
-        }
+        let got = client.get(path, StandardOutput).await;
+        got.map_err(to_output("get", path.as_str()))?;
     }
     Ok(())
 }
 
+/// A request that writes to standard output: when nobody reads that any more, it is done.
+pub(super) fn to_output(command: &str, what: &str) -> impl FnOnce(ClientError) -> Failure {
+    let failed = request(command, what);
+    move |error| match error {
+        ClientError::Sink(error) if is_broken_pipe(&error) => Failure::Output(error),
+        error => failed(error),
+    }
+}
+
 /// Standard output, past the line buffer.
-struct StandardOutput;
+pub(super) struct StandardOutput;
 
 impl Write for StandardOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

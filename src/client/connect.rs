@@ -40,7 +40,7 @@ pub(super) async fn connect(
     let message = match greeting.map_err(|_| silent(options))? {
         Ok(Some(message)) => message,
         Ok(None) => {
-            return Err(ClientError::Refused(silent_close(
+            return Err(ClientError::Closed(silent_close(
                 &options.files,
                 Timestamp::now(),
             )));
@@ -118,7 +118,7 @@ fn refused(options: &Options, error: io::Error) -> ClientError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::BrokenPipe => ClientError::Refused(silent_close(&options.files, now)),
+        | io::ErrorKind::BrokenPipe => ClientError::Closed(silent_close(&options.files, now)),
         _ => failed(options, error),
     }
 }

@@ -27,6 +27,9 @@ pub enum ClientError {
     },
     #[error("{0}")]
     Refused(Refusal),
+    /// It closed before it said anything: it is going away, or a refusal was lost on the way.
+    #[error("{0}")]
+    Closed(Refusal),
     #[error("{server} refused the connection: {}", Escaped::new(&reply.message))]
     NotGreeted { server: String, reply: ErrorReply },
     #[error("{server} said nothing for {stall:?}")]
@@ -43,6 +46,10 @@ pub enum ClientError {
     Answer(#[source] JsonError),
     #[error("the server answered request {found:?}, {asked} was asked")]
     OutOfStep { asked: u64, found: Option<u64> },
+    #[error("the server's stream makes no sense: {0}")]
+    Misplaced(&'static str),
+    #[error("the server sent more than {limit} {what}")]
+    OverLimit { what: &'static str, limit: usize },
     #[error(
         "what arrived is not what the server announced: {announced} announced, {arrived} arrived"
     )]
@@ -66,11 +73,41 @@ impl ClientError {
         }
     }
 
+    /// Whether the same may succeed later, by itself: what a reader that runs for ever waits out.
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            Self::Remote(reply) | Self::NotGreeted { reply, .. } => matches!(
+                reply.code,
+                ErrorCode::Busy | ErrorCode::Unavailable | ErrorCode::ShuttingDown
+            ),
+            Self::Connect { .. } | Self::Closed(_) | Self::Silent { .. } => true,
+            // Bytes that break the protocol would be sent again.
+            Self::Lost { source, .. } => !matches!(
+                source,
+                ConnectionError::Frame(_)
+                    | ConnectionError::OutOfPlace { .. }
+                    | ConnectionError::Trailer(_)
+            ),
+            Self::ServerName(_)
+            | Self::Tls(_)
+            | Self::Refused(_)
+            | Self::Answer(_)
+            | Self::OutOfStep { .. }
+            | Self::Misplaced(_)
+            | Self::OverLimit { .. }
+            | Self::Corrupt { .. }
+            | Self::WrongSize { .. }
+            | Self::Aborted(_)
+            | Self::Source(_)
+            | Self::Sink(_) => false,
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Tls(error) => error.hint(),
-            Self::Refused(refusal) => refusal.hint.clone(),
+            Self::Refused(refusal) | Self::Closed(refusal) => refusal.hint.clone(),
             Self::Connect { server, .. } => Some(format!("is fsvc serve running at {server}?")),
             Self::ServerName(_) => Some("for example --server localhost:7443".to_owned()),
             _ => None,

@@ -16,10 +16,18 @@
 //! # }
 //! ```
 
+mod administration;
+mod back_off;
 mod connect;
+mod download;
 mod error;
 pub mod file;
+mod messages;
+mod notices;
+mod set;
+mod subscription;
 mod transfer;
+mod upload;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +38,12 @@ use serde::de::DeserializeOwned;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 pub use error::ClientError;
-pub use transfer::{PutOptions, SMALL_SIZE_MAX};
+pub use messages::{LINES_MAX, LINES_SIZE_MAX, PAYLOAD_SIZE_MAX, PublishOptions};
+pub use notices::{Delivery, Message};
+pub use set::MEMBERS_MAX;
+pub use subscription::Subscription;
+pub use transfer::PutOptions;
+pub use upload::SMALL_SIZE_MAX;
 
 use crate::connection::Connection;
 use crate::path::{Prefix, RemotePath};
@@ -245,15 +258,33 @@ impl Client {
     }
 
     async fn ask_once<T: DeserializeOwned>(&self, op: Op) -> Result<T, ClientError> {
+        let (link, value) = self.begin_once(op).await?;
+        self.keep(link);
+        Ok(value)
+    }
+
+    /// Asks what the connection is then needed for; one that was lost is replaced once.
+    async fn begin<T: DeserializeOwned>(&self, op: Op) -> Result<(Link, T), ClientError> {
+        match self.begin_once(op.clone()).await {
+            Err(ClientError::Lost { .. }) => self.begin_once(op).await,
+            result => result,
+        }
+    }
+
+    async fn begin_once<T: DeserializeOwned>(&self, op: Op) -> Result<(Link, T), ClientError> {
         let mut link = self.link().await?;
         let id = link.queue(op);
         link.connection
             .flush()
             .await
             .map_err(|error| self.lost(error))?;
-        let reply = self.answer(&mut link, id).await?;
-        self.keep(link);
-        reply
+        match self.answer(&mut link, id).await? {
+            Ok(value) => Ok((link, value)),
+            Err(refused) => {
+                self.keep(link);
+                Err(refused)
+            }
+        }
     }
 
     /// The answer to the request `id`; what the server refused is inside, the connection lives.

@@ -150,6 +150,12 @@ impl Database {
         self.failed_sync.get().is_some()
     }
 
+    /// Bytes of the file.
+    pub fn file_size(&self) -> u64 {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.watch.file_size()
+    }
+
     fn usable(&self) -> Result<RwLockReadGuard<'_, Opened>, DatabaseError> {
         let opened = self.current.read().unwrap_or_else(PoisonError::into_inner);
         if opened.is_usable() {

@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use redb::backends::FileBackend;
@@ -26,6 +26,8 @@ const FILE_MODE: u32 = 0o600;
 pub(super) struct Watch {
     faulty: AtomicBool,
     failed_sync: Arc<OnceLock<Escaped>>,
+    /// Bytes of the file.
+    size: AtomicU64,
 }
 
 impl Watch {
@@ -33,7 +35,12 @@ impl Watch {
         Self {
             faulty: AtomicBool::new(false),
             failed_sync,
+            size: AtomicU64::new(0),
         }
+    }
+
+    pub(super) fn file_size(&self) -> u64 {
+        self.size.load(Ordering::Relaxed)
     }
 
     /// Whether a call failed: the engine answers nothing more.
@@ -71,7 +78,9 @@ type Lock<T> = Result<T, BackendError>;
 
 impl StorageBackend for Watched {
     fn len(&self) -> io::Result<u64> {
-        self.watch.seen(self.inner.len())
+        let size = self.watch.seen(self.inner.len())?;
+        self.watch.size.store(size, Ordering::Relaxed);
+        Ok(size)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
@@ -79,7 +88,9 @@ impl StorageBackend for Watched {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.watch.seen(self.inner.set_len(len))
+        self.watch.seen(self.inner.set_len(len))?;
+        self.watch.size.store(len, Ordering::Relaxed);
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -32,39 +32,60 @@ pub trait Entries {
         after: Option<&RemotePath>,
     ) -> Result<Option<RemotePath>, Self::Error>;
 
-    /// Makes `indexed` the file at a path.
+    /// Makes `indexed` the file at a path; the version of the one that was there.
     ///
     /// # Errors
     /// The place failed.
-    fn insert(&mut self, path: &RemotePath, indexed: Indexed) -> Result<(), Self::Error>;
+    fn insert(
+        &mut self,
+        path: &RemotePath,
+        indexed: Indexed,
+    ) -> Result<Option<Sequence>, Self::Error>;
 
-    /// Makes sure that no file is at a path.
+    /// Makes sure that no file is at a path; the version of the one that was there.
     ///
     /// # Errors
     /// The place failed.
-    fn remove(&mut self, path: &RemotePath) -> Result<(), Self::Error>;
+    fn remove(&mut self, path: &RemotePath) -> Result<Option<Sequence>, Self::Error>;
+}
+
+/// What a record did to the entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effect {
+    /// Which of its changes, by their number from 0, took the place of another file.
+    pub replaced: Vec<u32>,
+    /// Records of which one change each no longer says how a file is.
+    pub superseded: Vec<Sequence>,
 }
 
 /// Takes a record in.
 ///
 /// # Errors
 /// The place failed.
-pub fn apply<E: Entries>(record: &Record, entries: &mut E) -> Result<(), E::Error> {
+pub fn apply<E: Entries>(record: &Record, entries: &mut E) -> Result<Effect, E::Error> {
     let indexed = |entry: &Entry| Indexed {
         version: record.sequence,
         entry: entry.clone(),
     };
-    for change in &record.changes {
-        match change {
-            Change::Put { path, entry } => entries.insert(path, indexed(entry))?,
-            Change::Remove { path, .. } => entries.remove(path)?,
-            Change::Move { from, to, entry } => {
-                entries.remove(from)?;
-                entries.insert(to, indexed(entry))?;
+    let mut effect = Effect::default();
+    for (change, number) in record.matter.changes().iter().zip(0..) {
+        let (vacated, occupied) = match change {
+            Change::Put { path, entry } | Change::Found { path, entry } => {
+                (None, entries.insert(path, indexed(entry))?)
             }
+            Change::Remove { path, .. } | Change::Gone { path } => (entries.remove(path)?, None),
+            Change::Move { from, to, entry } => {
+                (entries.remove(from)?, entries.insert(to, indexed(entry))?)
+            }
+        };
+        if occupied.is_some() {
+            effect.replaced.push(number);
         }
+        effect
+            .superseded
+            .extend(vacated.into_iter().chain(occupied));
     }
-    Ok(())
+    Ok(effect)
 }
 
 /// Whether a draft's conditions hold before it, and the names of its changes, one after the
@@ -82,7 +103,7 @@ pub fn check<E: Entries>(draft: &Draft, entries: &E) -> Result<Result<(), Confli
         entries,
         touched: BTreeMap::new(),
     };
-    for change in &draft.changes {
+    for change in draft.matter.changes() {
         if let Some(path) = after.vacate(change)
             && let Err(conflict) = after.occupy(path)?
         {
@@ -123,23 +144,27 @@ fn same(path: RemotePath, wanted: Sequence, found: Sequence) -> Result<(), Confl
 struct Overlay<'a, E> {
     entries: &'a E,
     /// Whether a file is at a path that the draft touched.
-    touched: BTreeMap<&'a RemotePath, bool>,
+    touched: BTreeMap<&'a str, (&'a RemotePath, bool)>,
 }
 
 impl<'a, E: Entries> Overlay<'a, E> {
     /// Takes away the name that the change gives up; says which one it takes.
     fn vacate(&mut self, change: &'a Change) -> Option<&'a RemotePath> {
         match change {
-            Change::Put { path, .. } => Some(path),
-            Change::Remove { path, .. } => {
-                self.touched.insert(path, false);
+            Change::Put { path, .. } | Change::Found { path, .. } => Some(path),
+            Change::Remove { path, .. } | Change::Gone { path } => {
+                self.touch(path, false);
                 None
             }
             Change::Move { from, to, .. } => {
-                self.touched.insert(from, false);
+                self.touch(from, false);
                 Some(to)
             }
         }
+    }
+
+    fn touch(&mut self, path: &'a RemotePath, is_there: bool) {
+        self.touched.insert(path.as_str(), (path, is_there));
     }
 
     fn occupy(&mut self, path: &'a RemotePath) -> Result<Result<(), Conflict>, E::Error> {
@@ -153,29 +178,28 @@ impl<'a, E: Entries> Overlay<'a, E> {
             let path = path.clone();
             return Ok(Err(Conflict::FileBelow { path, file }));
         }
-        self.touched.insert(path, true);
+        self.touch(path, true);
         Ok(Ok(()))
     }
 
     fn is_file(&self, path: &RemotePath) -> Result<bool, E::Error> {
-        match self.touched.get(path) {
-            Some(there) => Ok(*there),
+        match self.touched.get(path.as_str()) {
+            Some((_, is_there)) => Ok(*is_there),
             None => Ok(self.entries.lookup(path)?.is_some()),
         }
     }
 
     fn first_below(&self, prefix: &Prefix) -> Result<Option<RemotePath>, E::Error> {
-        let added = self
-            .touched
-            .iter()
-            .find(|(path, there)| **there && path.as_str().starts_with(prefix.as_str()));
-        if let Some((path, _)) = added {
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let touched = self.touched.range::<str, _>(from);
+        let mut below = touched.take_while(|(path, _)| path.starts_with(prefix.as_str()));
+        if let Some((_, (path, _))) = below.find(|(_, (_, is_there))| *is_there) {
             return Ok(Some((*path).clone()));
         }
         // Every round passes one of the names that the draft touched.
         let mut found = self.entries.first_below(prefix, None)?;
         while let Some(path) = &found
-            && self.touched.contains_key(path)
+            && self.touched.contains_key(path.as_str())
         {
             found = self.entries.first_below(prefix, Some(path))?;
         }
@@ -219,13 +243,15 @@ impl Entries for BTreeMap<RemotePath, Indexed> {
             .cloned())
     }
 
-    fn insert(&mut self, path: &RemotePath, indexed: Indexed) -> Result<(), Infallible> {
-        Self::insert(self, path.clone(), indexed);
-        Ok(())
+    fn insert(
+        &mut self,
+        path: &RemotePath,
+        indexed: Indexed,
+    ) -> Result<Option<Sequence>, Infallible> {
+        Ok(Self::insert(self, path.clone(), indexed).map(|before| before.version))
     }
 
-    fn remove(&mut self, path: &RemotePath) -> Result<(), Infallible> {
-        Self::remove(self, path);
-        Ok(())
+    fn remove(&mut self, path: &RemotePath) -> Result<Option<Sequence>, Infallible> {
+        Ok(Self::remove(self, path).map(|before| before.version))
     }
 }

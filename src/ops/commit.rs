@@ -8,71 +8,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
-use thiserror::Error;
 use tokio::sync::oneshot;
 use tracing::error;
 
 use super::Parts;
+use super::gather::{Expected, gather};
+use super::job::{Answer, CommitError, Job, Waiting, discard};
 use super::pending::Pending;
+use super::publication::publications;
+use super::tail::Tail;
 use crate::content::ContentId;
 use crate::fault;
-use crate::index::IndexError;
-use crate::log::{Change, Condition, Conflict, Draft, LogError, Sequence};
+use crate::log::{Change, Condition, Conflict, Draft, LogError, Record, Sequence};
 use crate::path::RemotePath;
-use crate::store::{Publication, Published, StoreError};
+use crate::store::{Published, StoreError};
 
 /// Commits that may wait before more are refused.
 const QUEUE_MAX: usize = 4096;
-/// Commits in one transaction.
+/// Commits in one transaction, and those of the job that goes over it.
 const BATCH_MAX: usize = 512;
-
-/// Why a commit was refused.
-#[derive(Debug, Error)]
-pub enum CommitError {
-    #[error(transparent)]
-    Conflict(Conflict),
-    #[error("{0} is there already, put there by another program")]
-    Occupied(RemotePath),
-    #[error("the store failed")]
-    Store(#[source] StoreError),
-    #[error("the log failed")]
-    Log(#[source] LogError),
-    #[error("the index failed")]
-    Index(#[source] IndexError),
-    #[error("too many commits are waiting")]
-    QueueFull,
-    #[error("the service is stopping")]
-    Stopped,
-}
-
-type Answer = Result<Sequence, CommitError>;
-
-/// One draft on its way, with the content that it publishes.
-struct Job {
-    draft: Draft,
-    staged: Option<ContentId>,
-    answer: oneshot::Sender<Answer>,
-}
-
-impl Job {
-    fn refuse(self, parts: &Parts, error: CommitError) {
-        if let Some(content) = self.staged {
-            parts.store.discard(content);
-        }
-        let _ = self.answer.send(Err(error));
-    }
-}
-
-/// A commit on its way.
-pub(super) struct Waiting(oneshot::Receiver<Answer>);
-
-impl Waiting {
-    /// Which record the draft became.
-    pub(super) async fn answer(self) -> Answer {
-        self.0.await.map_err(|_| CommitError::Stopped)?
-    }
-}
 
 /// The queue, and the thread that serves it. Dropping it finishes what waits.
 pub(super) struct Committer {
@@ -86,14 +42,16 @@ pub(super) struct Committer {
 }
 
 impl Committer {
-    /// Starts the thread; every record up to `published` stands in the tree.
-    pub(super) fn start(parts: Parts, published: Sequence) -> Self {
+    /// Starts the thread; every record up to `published` stands in the tree. What is published is
+    /// told to `tail`.
+    pub(super) fn start(parts: Parts, published: Sequence, tail: Arc<Tail>) -> Self {
         let (queue, jobs) = sync_channel(QUEUE_MAX);
         let pending = Arc::new(Pending::default());
         let worker = Worker {
             parts: parts.clone(),
             published,
             pending: Arc::clone(&pending),
+            tail,
         };
         let worker = Arc::new(Mutex::new(worker));
         let n_queued = Arc::new(AtomicUsize::new(0));
@@ -116,10 +74,19 @@ impl Committer {
 
     /// Appends and publishes a draft. Once it is queued it happens, even if nobody waits for the
     /// answer.
-    pub(super) fn submit(&self, draft: Draft, staged: Option<ContentId>) -> Waiting {
+    pub(super) fn submit(&self, draft: Draft, staged: Vec<ContentId>) -> Waiting {
+        self.enqueue_all(vec![draft], staged)
+    }
+
+    /// The same for drafts that do not depend on each other, in their order.
+    pub(super) fn submit_all(&self, drafts: Vec<Draft>) -> Waiting {
+        self.enqueue_all(drafts, Vec::new())
+    }
+
+    fn enqueue_all(&self, drafts: Vec<Draft>, staged: Vec<ContentId>) -> Waiting {
         let (answer, waiting) = oneshot::channel();
         self.enqueue(Job {
-            draft,
+            drafts,
             staged,
             answer,
         });
@@ -128,10 +95,10 @@ impl Committer {
 
     /// The same from a blocking thread, which does it itself while there is nothing to batch it
     /// with: a hand-over takes as long as a fast disk's sync.
-    pub(super) fn submit_blocking(&self, draft: Draft, staged: Option<ContentId>) -> Waiting {
+    pub(super) fn submit_blocking(&self, draft: Draft, staged: Vec<ContentId>) -> Waiting {
         let (answer, waiting) = oneshot::channel();
         let job = Job {
-            draft,
+            drafts: vec![draft],
             staged,
             answer,
         };
@@ -149,13 +116,23 @@ impl Committer {
             .queue
             .as_ref()
             .expect("the queue is there until the drop");
-        let (job, error) = match queue.try_send(job) {
-            Ok(()) => return,
-            Err(TrySendError::Full(job)) => (job, CommitError::QueueFull),
-            Err(TrySendError::Disconnected(job)) => (job, CommitError::Stopped),
-        };
-        self.n_queued.fetch_sub(1, Ordering::AcqRel);
-        job.refuse(&self.parts, error);
+        let refused = queue.try_send(job);
+        if refused.is_err() {
+            self.n_queued.fetch_sub(1, Ordering::AcqRel);
+        }
+        match refused {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => job.refuse(&self.parts, || CommitError::QueueFull),
+            Err(TrySendError::Disconnected(job)) => {
+                job.refuse(&self.parts, || CommitError::Stopped);
+            }
+        }
+    }
+
+    /// Keeps how far the tree says what the log says. Blocks.
+    pub(super) fn keep_mark(&self) -> Result<(), LogError> {
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        self.parts.log.append(&[], worker.published).map(drop)
     }
 
     /// The paths between their append and their publication.
@@ -170,6 +147,8 @@ impl Drop for Committer {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        // The next start has less to do; without the mark it does it all again.
+        let _ = self.keep_mark();
     }
 }
 
@@ -178,67 +157,78 @@ struct Worker {
     /// Every record up to here stands in the tree, durably.
     published: Sequence,
     pending: Arc<Pending>,
+    tail: Arc<Tail>,
+}
+
+/// What became of a draft.
+struct Outcome {
+    answer: Answer,
+    /// Whether it is in the log, or may be: then what it publishes is no longer ours to discard.
+    may_stand: bool,
 }
 
 /// Takes whatever waits as one batch, again and again.
 fn serve(jobs: &Receiver<Job>, n_queued: &AtomicUsize, worker: &Mutex<Worker>) {
+    let mut expected = Expected::default();
     while let Ok(first) = jobs.recv() {
+        let batch = gather(jobs, first, &expected, BATCH_MAX, |job| job.drafts.len());
         let mut worker = worker.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = vec![first];
-        while batch.len() < BATCH_MAX
-            && let Ok(job) = jobs.try_recv()
-        {
-            batch.push(job);
-        }
-        n_queued.fetch_sub(batch.len(), Ordering::AcqRel);
+        let n_jobs = batch.len();
+        n_queued.fetch_sub(n_jobs, Ordering::AcqRel);
+        let began = Instant::now();
         worker.commit(batch);
+        let n_waiting = n_queued.load(Ordering::Acquire);
+        expected = Expected::after(n_jobs, n_waiting, began.elapsed());
     }
 }
 
 impl Worker {
     fn commit(&mut self, batch: Vec<Job>) {
-        let mut ready = Vec::with_capacity(batch.len());
-        for mut job in batch {
-            match self.prepare(&mut job.draft) {
-                Ok(()) => ready.push(job),
-                Err(error) => job.refuse(&self.parts, error),
+        let mut drafts = Vec::with_capacity(batch.len());
+        let mut outcomes: Vec<Vec<Option<Outcome>>> = Vec::with_capacity(batch.len());
+        let mut jobs = Vec::with_capacity(batch.len());
+        for job in batch {
+            let mut prepared = Vec::with_capacity(job.drafts.len());
+            for mut draft in job.drafts {
+                prepared.push(match self.prepare(&mut draft) {
+                    Ok(()) => {
+                        drafts.push(draft);
+                        None
+                    }
+                    Err(error) => Some(Outcome::refused(error)),
+                });
             }
+            outcomes.push(prepared);
+            jobs.push((job.staged, job.answer));
         }
-        let (drafts, waiting): (Vec<_>, Vec<_>) = ready
-            .into_iter()
-            .map(
-                |Job {
-                     draft,
-                     staged,
-                     answer,
-                 }| (draft, (staged, answer)),
-            )
-            .unzip();
-        if drafts.is_empty() {
-            return;
-        }
-        self.pending.begin(drafts.iter().flat_map(paths));
-        let answers = self.append_and_publish(
-            &drafts,
-            &waiting
-                .iter()
-                .map(|(staged, _)| *staged)
-                .collect::<Vec<_>>(),
-        );
-        self.pending.end(drafts.iter().flat_map(paths));
-        for ((_, waiter), answer) in waiting.into_iter().zip(answers) {
+        let mut rest = self.append_and_publish(&drafts).into_iter();
+        for ((staged, waiter), prepared) in jobs.into_iter().zip(outcomes) {
+            let mut answers = Vec::with_capacity(prepared.len());
+            for outcome in prepared {
+                let outcome = outcome.or_else(|| rest.next());
+                let outcome = outcome.expect("every draft that was prepared has an outcome");
+                if !outcome.may_stand {
+                    discard(&self.parts, &staged);
+                }
+                answers.push(outcome.answer);
+            }
             // Nobody waits any more when the session ended; the commit stands.
-            let _ = waiter.send(answer);
+            let _ = waiter.send(answers);
         }
     }
 
     /// Directories are made and taken names found before the append: after it there is no way back.
     fn prepare(&self, draft: &mut Draft) -> Result<(), CommitError> {
         self.parts.store.check().map_err(CommitError::Store)?;
-        for change in &draft.changes {
+        for change in draft.matter.changes() {
             if let Change::Put { path, .. } | Change::Move { to: path, .. } = change {
                 self.parts.store.prepare(path).map_err(CommitError::Store)?;
             }
+        }
+        // What was found is there by another program's doing, as the draft says itself.
+        let is_found = |change: &Change| matches!(change, Change::Found { .. });
+        if draft.matter.changes().iter().any(is_found) {
+            return Ok(());
         }
         // A file that another program put there counts as there, though the log does not know it.
         let mut conditions = Vec::with_capacity(draft.conditions.len());
@@ -272,11 +262,19 @@ impl Worker {
         }
     }
 
-    fn append_and_publish(
-        &mut self,
-        drafts: &[Draft],
-        staged: &[Option<ContentId>],
-    ) -> Vec<Answer> {
+    fn append_and_publish(&mut self, drafts: &[Draft]) -> Vec<Outcome> {
+        if drafts.is_empty() {
+            return Vec::new();
+        }
+        let is_set = |draft: &Draft| draft.matter.changes().len() > 1;
+        let has_set = drafts.iter().any(is_set);
+        self.pending.begin(drafts.iter().flat_map(paths), has_set);
+        let outcomes = self.append_all(drafts);
+        self.pending.end(drafts.iter().flat_map(paths), has_set);
+        outcomes
+    }
+
+    fn append_all(&mut self, drafts: &[Draft]) -> Vec<Outcome> {
         let appended = match self.append(drafts) {
             Ok(appended) => appended,
             Err(error) => {
@@ -286,49 +284,41 @@ impl Worker {
                     "append failed"
                 );
                 // What may be in the log after all is published by the next start.
-                if !matches!(error, LogError::Unknown(_)) {
-                    let staged = staged.iter().flatten();
-                    staged.for_each(|content| self.parts.store.discard(*content));
-                }
-                return drafts
-                    .iter()
-                    .map(|_| Err(CommitError::Log(error.clone())))
-                    .collect();
+                let may_stand = matches!(error, LogError::Unknown(_));
+                let outcome = || Outcome {
+                    answer: Err(CommitError::Log(error.clone())),
+                    may_stand,
+                };
+                return drafts.iter().map(|_| outcome()).collect();
             }
         };
-        for (result, staged) in appended.iter().zip(staged) {
-            if let (Err(_), Some(content)) = (result, staged) {
-                self.parts.store.discard(*content);
+        let published = self.publish(appended.iter().flatten());
+        let outcomes = appended.iter().map(|result| match (result, &published) {
+            (Err(conflict), _) => Outcome::refused(CommitError::Conflict(conflict.clone())),
+            (Ok(record), Ok(())) => Outcome::stands(Ok(record.sequence)),
+            (Ok(_), Err(error)) => {
+                let error = StoreError::ReadOnly(error.to_string());
+                Outcome::stands(Err(CommitError::Store(error)))
             }
-        }
-        let head = appended.iter().flatten().max().copied();
-        let accepted = drafts
-            .iter()
-            .zip(&appended)
-            .filter(|(_, result)| result.is_ok());
-        match self.publish(accepted.flat_map(|(draft, _)| &draft.changes)) {
+        });
+        let outcomes = outcomes.collect();
+        match published {
             Ok(()) => {
-                self.published = head.unwrap_or(self.published);
-                appended
-                    .into_iter()
-                    .map(|result| result.map_err(CommitError::Conflict))
-                    .collect()
+                let accepted: Vec<_> = appended.into_iter().flatten().collect();
+                if let Some(last) = accepted.last() {
+                    self.published = last.sequence;
+                }
+                self.tail.push(accepted);
             }
-            Err(error) => {
-                error!(
-                    error = &error as &dyn std::error::Error,
-                    "publish failed; the next start does it again"
-                );
-                let failed = |result: Result<Sequence, Conflict>| match result {
-                    Ok(_) => Err(CommitError::Store(StoreError::ReadOnly(error.to_string()))),
-                    Err(conflict) => Err(CommitError::Conflict(conflict)),
-                };
-                appended.into_iter().map(failed).collect()
-            }
+            Err(error) => error!(
+                error = &error as &dyn std::error::Error,
+                "publish failed; the next start does it again"
+            ),
         }
+        outcomes
     }
 
-    fn append(&self, drafts: &[Draft]) -> Result<Vec<Result<Sequence, Conflict>>, LogError> {
+    fn append(&self, drafts: &[Draft]) -> Result<Vec<Result<Record, Conflict>>, LogError> {
         let point = |name| fault::point(name).map_err(|error| LogError::Engine(Arc::new(error)));
         point("commit.append")?;
         let appended = self.parts.log.append(drafts, self.published)?;
@@ -337,9 +327,8 @@ impl Worker {
         Ok(appended)
     }
 
-    fn publish<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), StoreError> {
-        for change in changes {
-            let publication = publication(change);
+    fn publish<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<(), StoreError> {
+        for publication in records.flat_map(|record| publications(&record.matter)) {
             if self.parts.store.publish(&publication)? == Published::Missing {
                 error!(
                     ?publication,
@@ -351,23 +340,22 @@ impl Worker {
     }
 }
 
-/// What the tree needs so that it says what a change says.
-pub(super) fn publication(change: &Change) -> Publication {
-    match change.clone() {
-        Change::Put { path, entry } => Publication::Place {
-            content: entry.content,
-            stamp: entry.stamp,
-            path,
-        },
-        Change::Remove { path, stamp } => Publication::Remove { path, stamp },
-        Change::Move { from, to, entry } => Publication::Rename {
-            from,
-            to,
-            stamp: entry.stamp,
-        },
+impl Outcome {
+    const fn refused(error: CommitError) -> Self {
+        Self {
+            answer: Err(error),
+            may_stand: false,
+        }
+    }
+
+    const fn stands(answer: Answer) -> Self {
+        Self {
+            answer,
+            may_stand: true,
+        }
     }
 }
 
 fn paths(draft: &Draft) -> impl Iterator<Item = &RemotePath> {
-    draft.changes.iter().flat_map(Change::paths)
+    draft.matter.changes().iter().flat_map(Change::paths)
 }

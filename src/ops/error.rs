@@ -3,15 +3,19 @@
 //! Three things: a code that a program branches on, a message that may cross the wire, and a source
 //! for the log. One match gives the first two; no path of the server, key or raw I/O text is in them.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
-use super::commit::CommitError;
+use super::job::CommitError;
 use crate::index::IndexError;
-use crate::log::{Conflict, LogError};
-use crate::path::{Prefix, RemotePath};
+use crate::label::{CursorName, LabelError};
+use crate::log::{Conflict, LogError, Sequence};
+use crate::path::{Prefix, RemotePath, Topic};
 use crate::policy::{Denied, QuestionError};
 use crate::protocol::{ErrorCode, ErrorReply};
 use crate::store::StoreError;
+use crate::topics::Misfit;
 
 /// Why an operation failed. Nothing was changed.
 #[derive(Debug, Error)]
@@ -50,6 +54,41 @@ pub enum OpError {
     BadRequest(&'static str),
     #[error("{0}")]
     Question(QuestionError),
+    #[error("at most {n_max} {what} are allowed")]
+    TooMany { what: &'static str, n_max: usize },
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    #[error(transparent)]
+    Label(LabelError),
+    #[error("no message {}, or none that you may read", .0.0)]
+    NoMessage(Sequence),
+    #[error("nothing is attached to message {}: it came with its event", .0.0)]
+    NothingAttached(Sequence),
+    #[error("nobody waits for a reply to message {}", .0.0)]
+    NobodyWaits(Sequence),
+    #[error("nobody replied on {topic} within {timeout:?}")]
+    NoReply { topic: Topic, timeout: Duration },
+    #[error("the log ends at {}: nothing is after {} yet", head.0, since.0)]
+    AfterHead { since: Sequence, head: Sequence },
+    #[error("you have no cursor {0}")]
+    NoCursor(CursorName),
+    #[error("there is no record {} yet: it cannot be done with", .0.0)]
+    NotGiven(Sequence),
+    #[error("another reader has taken the cursor over")]
+    CursorTaken,
+    #[error("the cursor was taken away")]
+    CursorForgotten,
+    #[error("{n} readers share the cursor as a group: join the group, or take another cursor")]
+    InGroup { n: usize },
+    #[error("{n} readers share the cursor and read something else")]
+    GroupReading { n: usize },
+    #[error("{path}: {reason}")]
+    Member {
+        path: RemotePath,
+        reason: &'static str,
+    },
+    #[error("line {line} of the set: {error}")]
+    MemberLine { line: u64, error: String },
     #[error("{0} is changing too fast to be read")]
     Unsettled(RemotePath),
     #[error("too many requests are waiting; try again later")]
@@ -80,15 +119,33 @@ impl OpError {
             Self::Denied(_) | Self::CreateOnly { .. } | Self::ReplaceOnly { .. } => {
                 ErrorCode::Denied
             }
-            Self::NotFound(_) | Self::NoDirectory(_) => ErrorCode::NotFound,
-            Self::Exists(_) => ErrorCode::Exists,
+            Self::NotFound(_)
+            | Self::NoDirectory(_)
+            | Self::NoMessage(_)
+            | Self::NothingAttached(_)
+            | Self::NobodyWaits(_)
+            | Self::NoCursor(_)
+            | Self::CursorForgotten => ErrorCode::NotFound,
+            Self::Exists(_) | Self::CursorTaken => ErrorCode::Exists,
             Self::Conflict(conflict) => match conflict {
                 Conflict::Exists { .. }
                 | Conflict::FileAbove { .. }
-                | Conflict::FileBelow { .. } => ErrorCode::Exists,
+                | Conflict::FileBelow { .. }
+                | Conflict::Duplicate { .. } => ErrorCode::Exists,
                 Conflict::Changed { .. } | Conflict::Gone { .. } => ErrorCode::Changed,
                 Conflict::Missing { .. } => ErrorCode::NotFound,
+                Conflict::TooManyTopics { .. } => ErrorCode::Quota,
             },
+            Self::TooMany { .. } => ErrorCode::Quota,
+            Self::NoReply { .. } => ErrorCode::Unavailable,
+            Self::Misfit(_)
+            | Self::Label(_)
+            | Self::AfterHead { .. }
+            | Self::NotGiven(_)
+            | Self::InGroup { .. }
+            | Self::GroupReading { .. }
+            | Self::Member { .. }
+            | Self::MemberLine { .. } => ErrorCode::BadRequest,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::Mismatch { .. } => ErrorCode::DigestMismatch,
             Self::NotADirectory(_) | Self::Aborted(_) | Self::BadRequest(_) | Self::Question(_) => {
@@ -107,7 +164,9 @@ impl OpError {
                 LogError::OutOfSpace(_) | LogError::ReadOnly(_) | LogError::Unknown(_) => {
                     ErrorCode::Unavailable
                 }
-                LogError::Damaged(_) | LogError::Engine(_) => ErrorCode::Internal,
+                LogError::Damaged(_) | LogError::DamagedRecord { .. } | LogError::Engine(_) => {
+                    ErrorCode::Internal
+                }
             },
             Self::Index(error) => match error {
                 IndexError::Damaged(_) | IndexError::Engine(_) => ErrorCode::Internal,

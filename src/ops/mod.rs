@@ -3,34 +3,61 @@
 //! Every operation asks the policy first and works with the names inside the permit. Operations
 //! block and belong on a blocking thread, but for the wait for a commit.
 
+mod admin;
+mod call;
 mod commit;
+mod cursor_reader;
+mod cursors;
 mod error;
+mod event;
+mod feed;
+mod gather;
+mod job;
+mod message;
 mod name;
 mod pending;
+mod publication;
 mod put;
 mod read;
+mod reader;
+mod reconcile;
 mod recovery;
+mod set;
+mod staging;
+mod tail;
 mod target;
+mod topic;
+mod upkeep;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
 use target::Target;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
-pub use commit::CommitError;
+pub use call::CallPlan;
 pub use error::OpError;
-pub use put::{Committing, PutPlan, Ready, Staging};
+pub use feed::Item;
+pub use job::CommitError;
+pub use message::{INLINE_SIZE_MAX, LINES_SIZE_MAX, PublishPlan, Publishing};
+pub use put::{Committing, PutPlan};
 pub use read::OpenFile;
+pub use reader::{Reader, Taken};
 pub use recovery::{Recovered, RecoveryError};
+pub use set::MEMBERS_SIZE_MAX;
+pub use staging::{Allowance, StagedContent, Staging, check_trailer};
+pub use upkeep::Upkeep;
 
 use crate::identity::Identity;
 use crate::index::Index;
-use crate::log::{Change, Condition, Draft, Log, Sequence};
+use crate::label::CursorName;
+use crate::log::cursors::{CursorKey, Cursors};
+use crate::log::{Condition, Draft, Log, Matter, Sequence};
 use crate::policy::Policy;
-use crate::protocol::{Question, Verdict, Whoami};
+use crate::protocol::{Ack, Question, Verdict, Whoami};
 use crate::store::Store;
+use crate::topics::Topics;
 
 /// Operations at a time that block the thread they are called on. Each needs a stand-in from the
 /// blocking pool; if that were used up, nothing would move.
@@ -42,13 +69,19 @@ pub struct Parts {
     pub log: Arc<dyn Log>,
     pub index: Arc<dyn Index>,
     pub store: Arc<dyn Store>,
+    pub cursors: Arc<dyn Cursors>,
 }
 
 /// The operations, over their parts.
 pub struct Service {
     parts: Parts,
-    policy: Policy,
+    policy: RwLock<Arc<Policy>>,
+    topics: Arc<Topics>,
     committer: commit::Committer,
+    tail: Arc<tail::Tail>,
+    cursors: cursors::OpenCursors,
+    calls: call::Calls,
+    staged: set::StagedContents,
     file_size_max: u64,
     /// Slots for operations that block the thread they are called on.
     in_place: Semaphore,
@@ -62,15 +95,23 @@ impl Service {
     pub fn open(
         parts: Parts,
         policy: Policy,
+        topics: Arc<Topics>,
         file_size_max: u64,
     ) -> Result<(Self, Recovered), RecoveryError> {
         let recovered = recovery::recover(&parts)?;
-        let committer = commit::Committer::start(parts.clone(), recovered.head);
+        let tail = Arc::new(tail::Tail::new(recovered.head));
+        let committer = commit::Committer::start(parts.clone(), recovered.head, Arc::clone(&tail));
+        let cursors = cursors::OpenCursors::open(Arc::clone(&parts.cursors))?;
         Ok((
             Self {
                 parts,
-                policy,
+                policy: RwLock::new(Arc::new(policy)),
+                topics,
                 committer,
+                tail,
+                cursors,
+                calls: call::Calls::default(),
+                staged: set::StagedContents::default(),
                 file_size_max,
                 in_place: Semaphore::new(IN_PLACE_MAX),
             },
@@ -83,13 +124,51 @@ impl Service {
         self.file_size_max
     }
 
+    /// The last record that readers can see.
+    pub fn head(&self) -> u64 {
+        self.tail.head().0
+    }
+
+    /// The policy that holds now.
+    fn policy(&self) -> Arc<Policy> {
+        let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&policy)
+    }
+
+    /// From here on another policy holds, for readers that are here too.
+    pub fn replace_policy(&self, policy: Policy) {
+        let mut held = self.policy.write().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(policy);
+    }
+
+    /// Takes what a reader says it is done with.
+    ///
+    /// # Errors
+    /// There is no such cursor, or no such record yet.
+    pub fn acknowledge(&self, who: &Identity, ack: &Ack) -> Result<(), OpError> {
+        let sequence = Sequence(ack.sequence);
+        if sequence > self.tail.head() {
+            return Err(OpError::NotGiven(sequence));
+        }
+        let key = cursor_key(who, &ack.cursor);
+        self.cursors.acknowledge(&key, sequence)
+    }
+
+    /// Takes a cursor away. Blocks.
+    ///
+    /// # Errors
+    /// There is no such cursor, or the log failed.
+    pub fn forget(&self, who: &Identity, cursor: &CursorName) -> Result<(), OpError> {
+        self.cursors.forget(&cursor_key(who, cursor))
+    }
+
     /// Whether something would be allowed. Everybody may ask about themselves.
     ///
     /// # Errors
     /// The question names no action, or nothing that can be acted on.
     pub fn can(&self, who: &Identity, question: &Question) -> Result<Verdict, OpError> {
         let answer = self
-            .policy
+            .policy()
             .ask(&who.id, &question.action, &question.on)
             .map_err(OpError::Question)?;
         Ok(Verdict {
@@ -132,16 +211,23 @@ impl Service {
     /// # Errors
     /// A condition does not hold, or a part failed.
     async fn commit(&self, draft: Draft, target: &Target) -> Result<Sequence, OpError> {
-        let committed = self.committer.submit(draft, None).answer().await;
+        let committed = self.committer.submit(draft, Vec::new()).answer().await;
         committed.map_err(|error| target.explain(error.into()))
     }
 }
 
-fn draft(who: &Identity, changes: Vec<Change>, conditions: Vec<Condition>) -> Draft {
+fn cursor_key(who: &Identity, name: &CursorName) -> CursorKey {
+    CursorKey {
+        identity: who.id.clone(),
+        name: name.clone(),
+    }
+}
+
+fn draft(who: &Identity, matter: Matter, conditions: Vec<Condition>) -> Draft {
     Draft {
         identity: who.id.clone(),
         time: Timestamp::now(),
-        changes,
+        matter,
         conditions,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{OpError, Service, draft};
 use crate::content::{ContentId, Stamp};
 use crate::identity::Identity;
-use crate::log::{Change, Condition, Conflict, Entry, Sequence};
+use crate::log::{Change, Condition, Conflict, Entry, Matter, Sequence};
 use crate::path::RemotePath;
 use crate::policy::Action;
 use crate::protocol::{Conditions, FileInfo, Move, Remove, Removed};
@@ -23,7 +23,9 @@ impl Service {
         who: &Identity,
         request: &Remove,
     ) -> Result<Removed, OpError> {
-        let permit = self.policy.authorize(who, Action::Delete, &request.path)?;
+        let permit = self
+            .policy()
+            .authorize(who, Action::Delete, &request.path)?;
         let path = permit.resource();
         for _ in 0..ATTEMPTS_MAX {
             let looked_at = path.clone();
@@ -37,15 +39,15 @@ impl Service {
             let conditions = from_conditions(path, request.if_version, &found);
             let draft = draft(
                 who,
-                vec![Change::Remove {
+                Matter::Files(vec![Change::Remove {
                     path: path.clone(),
                     stamp,
-                }],
+                }]),
                 conditions,
             );
             match self
                 .committer
-                .submit(draft, None)
+                .submit(draft, Vec::new())
                 .answer()
                 .await
                 .map_err(OpError::from)
@@ -73,8 +75,9 @@ impl Service {
         who: &Identity,
         request: &Move,
     ) -> Result<FileInfo, OpError> {
-        let permit = self.policy.authorize(who, Action::Read, &request.from)?;
-        self.policy.authorize(who, Action::Delete, &request.from)?;
+        let permit = self.policy().authorize(who, Action::Read, &request.from)?;
+        self.policy()
+            .authorize(who, Action::Delete, &request.from)?;
         let from = permit.resource();
         let target = self.target(
             who,
@@ -100,7 +103,7 @@ impl Service {
                 entry,
             };
             match self
-                .commit(draft(who, vec![change], conditions), &target)
+                .commit(draft(who, Matter::Files(vec![change]), conditions), &target)
                 .await
             {
                 Ok(sequence) => {

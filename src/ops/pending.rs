@@ -11,37 +11,65 @@ use crate::path::RemotePath;
 /// Paths of which the log may say one thing and the tree still another.
 #[derive(Default)]
 pub(super) struct Pending {
-    paths: Mutex<HashMap<RemotePath, usize>>,
+    state: Mutex<State>,
     settled: Condvar,
 }
 
+#[derive(Default)]
+struct State {
+    paths: HashMap<RemotePath, usize>,
+    /// Sets that began to be published, and those that are.
+    n_sets_begun: u64,
+    n_sets_ended: u64,
+}
+
 impl Pending {
-    pub(super) fn begin<'a>(&self, paths: impl Iterator<Item = &'a RemotePath>) {
-        let mut pending = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn begin<'a>(&self, paths: impl Iterator<Item = &'a RemotePath>, has_set: bool) {
+        let mut pending = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.n_sets_begun += u64::from(has_set);
         for path in paths {
-            *pending.entry(path.clone()).or_default() += 1;
+            *pending.paths.entry(path.clone()).or_default() += 1;
         }
     }
 
-    pub(super) fn end<'a>(&self, paths: impl Iterator<Item = &'a RemotePath>) {
-        let mut pending = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn end<'a>(&self, paths: impl Iterator<Item = &'a RemotePath>, has_set: bool) {
+        let mut pending = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.n_sets_ended += u64::from(has_set);
         for path in paths {
-            if let Some(count) = pending.get_mut(path) {
+            if let Some(count) = pending.paths.get_mut(path) {
                 *count -= 1;
                 if *count == 0 {
-                    pending.remove(path);
+                    pending.paths.remove(path);
                 }
             }
         }
         self.settled.notify_all();
     }
 
+    /// Waits until no set is half visible; says how many there have been. Blocks, at most for
+    /// `limit`.
+    pub(super) fn wait_sets(&self, limit: Duration) -> u64 {
+        let pending = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_open = |pending: &mut State| pending.n_sets_begun != pending.n_sets_ended;
+        let (pending, _) = self
+            .settled
+            .wait_timeout_while(pending, limit, is_open)
+            .unwrap_or_else(PoisonError::into_inner);
+        pending.n_sets_ended
+    }
+
+    /// How many sets have begun to be published.
+    pub(super) fn n_sets(&self) -> u64 {
+        let pending = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.n_sets_begun
+    }
+
     /// Waits until the path is not pending; says whether it was. Blocks, at most for `limit`.
     pub(super) fn wait(&self, path: &RemotePath, limit: Duration) -> bool {
         let until = Instant::now() + limit;
-        let mut pending = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut waited = false;
-        while pending.contains_key(path) {
+        while pending.paths.contains_key(path) {
             waited = true;
             let Some(left) = until.checked_duration_since(Instant::now()) else {
                 break;

@@ -3,19 +3,16 @@
 //! Each step gives what the next one needs, and only a permit gives the first. Whatever is dropped on
 //! the way leaves nothing behind.
 
-use std::sync::Arc;
-
-use super::commit::Waiting;
+use super::job::Waiting;
+use super::staging::{Allowance, StagedContent, too_large};
 use super::target::Target;
 use super::{OpError, Service, draft};
-use crate::content::ContentId;
-use crate::digest::{Digest, Hasher};
-use crate::fault;
+use crate::digest::Digest;
 use crate::identity::Identity;
-use crate::log::{Change, Conflict, Draft, Entry, Sequence};
+use crate::log::{Change, Conflict, Entry, Matter, Sequence};
 use crate::path::RemotePath;
 use crate::protocol::{Copy, FileInfo, Get, Put, Trailer};
-use crate::store::{Sealed, Store, StoreError, Upload};
+use crate::store::{Sealed, StoreError};
 
 /// Bytes that a copy on the server reads at a time.
 const COPY_PIECE_SIZE: usize = 256 << 10;
@@ -24,26 +21,14 @@ const COPY_PIECE_SIZE: usize = 256 << 10;
 #[derive(Debug)]
 pub struct PutPlan {
     target: Target,
-    size: Option<u64>,
-    size_max: u64,
+    allowance: Allowance,
 }
 
-/// A put whose body is arriving. Dropping it leaves nothing behind.
-pub struct Staging {
-    plan: PutPlan,
-    upload: Box<dyn Upload>,
-    hasher: Hasher,
-    store: Arc<dyn Store>,
-}
-
-/// A content that is sealed, with the draft that publishes it. Dropping it uncommitted leaves
-/// nothing behind.
-pub struct Ready {
-    draft: Draft,
-    target: Target,
-    sealed: Sealed,
-    digest: Digest,
-    discard: DiscardOnDrop,
+impl PutPlan {
+    /// What may be staged for it.
+    pub const fn allowance(&self) -> Allowance {
+        self.allowance
+    }
 }
 
 /// A put on its way into the log.
@@ -75,20 +60,6 @@ impl Committing {
     }
 }
 
-/// Removes a sealed content, unless a commit has taken it over.
-struct DiscardOnDrop {
-    store: Arc<dyn Store>,
-    content: Option<ContentId>,
-}
-
-impl Drop for DiscardOnDrop {
-    fn drop(&mut self) {
-        if let Some(content) = self.content {
-            self.store.discard(content);
-        }
-    }
-}
-
 impl Service {
     /// Whether a put may begin.
     ///
@@ -101,37 +72,31 @@ impl Service {
         }
         Ok(PutPlan {
             target,
-            size: put.size,
-            size_max: self.file_size_max,
-        })
-    }
-
-    /// Stages the body of a put. Blocks.
-    ///
-    /// # Errors
-    /// The store is full, read-only or failed.
-    pub fn begin(&self, plan: PutPlan) -> Result<Staging, OpError> {
-        let upload = self.parts.store.begin(plan.size).map_err(OpError::Store)?;
-        Ok(Staging {
-            plan,
-            upload,
-            hasher: Hasher::new(),
-            store: Arc::clone(&self.parts.store),
+            allowance: Allowance {
+                size: put.size,
+                size_max: self.file_size_max,
+            },
         })
     }
 
     /// Commits what was put, or hands it to the next batch; either way it happens, waited for or
     /// not. Blocks.
-    pub fn commit_put(&self, ready: Ready) -> Committing {
-        let Ready {
-            draft,
-            target,
-            sealed,
-            digest,
-            mut discard,
-        } = ready;
-        discard.content = None;
-        let waiting = self.committer.submit_blocking(draft, Some(sealed.content));
+    pub fn commit_put(&self, plan: PutPlan, staged: StagedContent) -> Committing {
+        let PutPlan { target, .. } = plan;
+        let (sealed, digest) = (staged.sealed, staged.digest);
+        let entry = Entry {
+            content: sealed.content,
+            stamp: sealed.stamp,
+            digest: Some(digest),
+        };
+        let change = Change::Put {
+            path: target.path.clone(),
+            entry,
+        };
+        let matter = Matter::Files(vec![change]);
+        let draft = draft(&target.who, matter, target.log_conditions());
+        let content = staged.release();
+        let waiting = self.committer.submit_blocking(draft, vec![content]);
         Committing {
             waiting,
             target,
@@ -144,7 +109,11 @@ impl Service {
     ///
     /// # Errors
     /// No grant covers it, it is not there or not at the version asked for, or the disk failed.
-    pub fn stage_copy(&self, who: &Identity, request: &Copy) -> Result<Ready, OpError> {
+    pub fn stage_copy(
+        &self,
+        who: &Identity,
+        request: &Copy,
+    ) -> Result<(PutPlan, StagedContent), OpError> {
         let put = Put {
             path: request.to.clone(),
             size: None,
@@ -170,11 +139,11 @@ impl Service {
                 source.info.version,
             )));
         }
-        plan.size = Some(source.info.size);
-        let mut staging = self.begin(plan)?;
+        plan.allowance.size = Some(source.info.size);
+        let mut staging = self.begin(plan.allowance)?;
         let mut buffer = vec![0; COPY_PIECE_SIZE];
-        while staging.hasher.size() < source.info.size {
-            let n = source.content.read_at(&mut buffer, staging.hasher.size());
+        while staging.size() < source.info.size {
+            let n = source.content.read_at(&mut buffer, staging.size());
             let n = n.map_err(|source| {
                 OpError::Store(StoreError::Io {
                     during: "reading a file",
@@ -186,7 +155,7 @@ impl Service {
             }
             staging.write(&buffer[..n])?;
         }
-        let (size, digest) = (staging.hasher.size(), staging.hasher.digest());
+        let (size, digest) = (staging.size(), staging.digest());
         if let Some(known) = source.info.digest.filter(|known| *known != digest) {
             let (announced, arrived) = (known.to_string(), digest.to_string());
             return Err(OpError::Mismatch {
@@ -195,96 +164,8 @@ impl Service {
                 arrived,
             });
         }
-        staging.seal(&Trailer::Whole { size, digest })
-    }
-}
-
-impl Staging {
-    /// Takes the next piece of the body. Blocks.
-    ///
-    /// # Errors
-    /// The body is too large, or the disk is full or failed.
-    pub fn write(&mut self, piece: &[u8]) -> Result<(), OpError> {
-        self.hasher.update(piece);
-        if self.hasher.size() > self.plan.size_max {
-            return Err(too_large(self.hasher.size(), self.plan.size_max));
-        }
-        self.upload.write(piece).map_err(OpError::Store)
-    }
-
-    /// Holds what arrived against what the sender says it sent, and makes it durable. Blocks.
-    ///
-    /// # Errors
-    /// Size or digest differ, the sender gave up, or the disk failed.
-    pub fn seal(self, trailer: &Trailer) -> Result<Ready, OpError> {
-        let Self {
-            plan,
-            upload,
-            hasher,
-            store,
-        } = self;
-        let arrived = hasher.digest();
-        match trailer {
-            Trailer::Abort { abort } => return Err(OpError::Aborted(*abort)),
-            Trailer::Whole { size, digest } => {
-                check_size("the body's size", *size, hasher.size())?;
-                check_size(
-                    "the announced size",
-                    plan.size.unwrap_or(*size),
-                    hasher.size(),
-                )?;
-                if *digest != arrived {
-                    let (announced, arrived) = (digest.to_string(), arrived.to_string());
-                    return Err(OpError::Mismatch {
-                        what: "the body's digest",
-                        announced,
-                        arrived,
-                    });
-                }
-            }
-        }
-        let sealed = upload.seal().map_err(OpError::Store)?;
-        let discard = DiscardOnDrop {
-            store,
-            content: Some(sealed.content),
-        };
-        let _ = fault::point("put.seal.after");
-        let entry = Entry {
-            content: sealed.content,
-            stamp: sealed.stamp,
-            digest: Some(arrived),
-        };
-        let change = Change::Put {
-            path: plan.target.path.clone(),
-            entry,
-        };
-        let draft = draft(&plan.target.who, vec![change], plan.target.log_conditions());
-        Ok(Ready {
-            draft,
-            target: plan.target,
-            sealed,
-            digest: arrived,
-            discard,
-        })
-    }
-}
-
-fn check_size(what: &'static str, announced: u64, arrived: u64) -> Result<(), OpError> {
-    if announced == arrived {
-        return Ok(());
-    }
-    Err(OpError::Mismatch {
-        what,
-        announced: announced.to_string(),
-        arrived: arrived.to_string(),
-    })
-}
-
-fn too_large(size: u64, size_max: u64) -> OpError {
-    OpError::TooLarge {
-        what: "the file",
-        size,
-        size_max,
+        let staged = staging.seal(&Trailer::Whole { size, digest })?;
+        Ok((plan, staged))
     }
 }
 

@@ -35,7 +35,7 @@ impl Service {
     /// # Errors
     /// No grant covers it, or it is not there.
     pub fn open_file(&self, who: &Identity, get: &Get) -> Result<OpenFile, OpError> {
-        let permit = self.policy.authorize(who, Action::Read, &get.path)?;
+        let permit = self.policy().authorize(who, Action::Read, &get.path)?;
         let path = permit.resource();
         let (content, indexed) = self.settled(path, |path| {
             let content = self.parts.store.open(path)?;
@@ -52,21 +52,30 @@ impl Service {
     /// # Errors
     /// No grant covers it, or it is not there.
     pub fn stat(&self, who: &Identity, stat: &Stat) -> Result<FileInfo, OpError> {
-        let permit = self.policy.authorize(who, Action::List, &stat.path)?;
+        let permit = self.policy().authorize(who, Action::List, &stat.path)?;
         self.stat_settled(permit.resource())
     }
 
-    /// One page of a directory.
+    /// One page of a directory. Of a set that is published meanwhile it shows all or nothing.
     ///
     /// # Errors
     /// No grant covers it, or it is not there.
     pub fn list(&self, who: &Identity, list: &List) -> Result<Listing, OpError> {
-        let permit = self.policy.authorize(who, Action::List, &list.path)?;
-        let directory = permit.resource();
-        let names = self
-            .parts
-            .store
-            .list(directory, list.after.as_deref(), PAGE_NAMES_MAX);
+        let policy = self.policy();
+        let permit = policy.authorize(who, Action::List, &list.path)?;
+        let pending = self.committer.pending();
+        for _ in 1..ATTEMPTS_MAX {
+            let n_sets = pending.wait_sets(SETTLE_TIMEOUT);
+            let listing = self.list_once(permit.resource(), list.after.as_deref());
+            if pending.n_sets() == n_sets {
+                return listing;
+            }
+        }
+        self.list_once(permit.resource(), list.after.as_deref())
+    }
+
+    fn list_once(&self, directory: &Prefix, after: Option<&str>) -> Result<Listing, OpError> {
+        let names = self.parts.store.list(directory, after, PAGE_NAMES_MAX);
         let names = names.map_err(|error| match error {
             StoreError::NotFound => OpError::NoDirectory(directory.clone()),
             StoreError::NotAFile(_) => OpError::NotADirectory(directory.clone()),

@@ -1,22 +1,25 @@
 //! What the last run left undone.
 //!
 //! Every record behind the published mark is published again, in order; each step knows when it is
-//! already done. Then whatever is still staged belongs to nobody.
+//! already done. Then whatever is still staged belongs to nobody, unless a record there is damaged.
 
 use std::collections::{BTreeSet, HashSet};
 
 use thiserror::Error;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::Parts;
-use super::commit::publication;
+use super::publication::publications;
 use crate::index::IndexError;
-use crate::log::{LogError, Sequence};
+use crate::log::{LogError, Page, Sequence};
 use crate::path::RemotePath;
 use crate::store::StoreError;
 
 /// Records that are read at a time.
-const PAGE_SIZE: usize = 256;
+const PAGE: Page = Page {
+    n_max: 256,
+    size_max: 4 << 20,
+};
 
 /// What recovery found and did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,26 +46,44 @@ pub enum RecoveryError {
 pub(super) fn recover(parts: &Parts) -> Result<Recovered, RecoveryError> {
     let head = parts.log.head()?;
     let mut next = parts.log.published()?.next();
-    let mut n_records = 0;
+    let (mut n_records, mut n_damaged) = (0, 0);
     let mut touched = BTreeSet::new();
     while next <= head {
-        let records = parts.log.read(next, PAGE_SIZE)?;
+        let records = match parts.log.read(next, PAGE) {
+            Err(LogError::DamagedRecord { sequence, reason }) => {
+                error!(
+                    sequence = sequence.0,
+                    reason, "a record is damaged and passed over"
+                );
+                n_damaged += 1;
+                next = sequence.next();
+                continue;
+            }
+            read => read?,
+        };
         let Some(last) = records.last() else { break };
         next = last.sequence.next();
         n_records += records.len();
-        for change in records.iter().flat_map(|record| &record.changes) {
-            parts.store.publish(&publication(change))?;
-            touched.extend(change.paths().cloned());
+        for record in &records {
+            for publication in publications(&record.matter) {
+                parts.store.publish(&publication)?;
+            }
+            let changes = record.matter.changes().iter();
+            touched.extend(changes.flat_map(|change| change.paths().cloned()));
         }
     }
     parts.store.sync()?;
     for path in &touched {
         check(parts, path)?;
     }
-    if n_records > 0 {
+    if n_records + n_damaged > 0 {
         parts.log.append(&[], head)?;
     }
-    let n_swept = parts.store.sweep(&HashSet::new())?;
+    // What a damaged record would have published may still be staged.
+    let n_swept = match n_damaged {
+        0 => parts.store.sweep(&HashSet::new())?,
+        _ => 0,
+    };
     Ok(Recovered {
         head,
         n_records,

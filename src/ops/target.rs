@@ -43,8 +43,8 @@ impl Service {
                 "if_absent and if_version exclude each other",
             ));
         }
-        let create = self.policy.authorize(who, Action::Create, path);
-        let replace = self.policy.authorize(who, Action::Replace, path);
+        let create = self.policy().authorize(who, Action::Create, path);
+        let replace = self.policy().authorize(who, Action::Replace, path);
         let (permit, right) = match (create, replace) {
             (Ok(permit), Ok(_)) => (permit, Right::Both),
             (Ok(permit), Err(_)) => (permit, Right::CreateOnly),

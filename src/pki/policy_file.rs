@@ -11,8 +11,8 @@ const HEADER: &str = "\
 # Who may do what. No grant, no right: whatever no grant covers is refused.
 #
 # to     the name in a client's certificate (fsvc whoami shows it)
-# allow  what it may do: list, read, create, replace, delete
-# on     where: /** is every path, /reports/** is everything below /reports
+# allow  what it may do: list, read, create, replace, delete; publish, subscribe; admin
+# on     where: /** is every path, /reports/** is everything below /reports, topic:** is every topic
 #
 # create without replace may add files but never change one. As long as nobody edits this file,
 # fsvc gen-certs --client NAME adds a grant for the new client.
@@ -21,8 +21,8 @@ const HEADER: &str = "\
 /// The grant for one client, as it stands in the file.
 pub(super) fn grant(domain: &TrustDomain, client: &ClientName) -> String {
     format!(
-        "\n[[grant]]\n{}allow = [\"list\", \"read\", \"create\", \"replace\", \"delete\"]\n\
-         on    = \"/**\"\n",
+        "\n[[grant]]\n{}allow = [\"list\", \"read\", \"create\", \"replace\", \"delete\", \"publish\", \
+         \"subscribe\"]\non    = [\"/**\", \"topic:**\"]\n",
         to_line(domain, client)
     )
 }
@@ -145,7 +145,7 @@ mod tests {
         let grants = table["grant"].as_array().unwrap();
         assert_eq!(grants.len(), 2);
         assert_eq!(grants[1]["to"].as_str(), Some("spiffe://td/client/bob"));
-        assert_eq!(grants[0]["on"].as_str(), Some("/**"));
-        assert_eq!(grants[0]["allow"].as_array().unwrap().len(), 5);
+        assert_eq!(grants[0]["on"].as_array().unwrap().len(), 2);
+        assert_eq!(grants[0]["allow"].as_array().unwrap().len(), 7);
     }
 }

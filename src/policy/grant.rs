@@ -6,11 +6,13 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
-use super::pattern::{IdPattern, NamePattern, PatternError};
+use super::pattern::{Captured, IdPattern, NamePattern, PatternError};
 use super::resource::{Action, ActionError, Kind, Name};
 use super::text::Texts;
 use crate::escape::Escaped;
+use crate::filter::TopicFilter;
 use crate::identity::SpiffeId;
+use crate::path::Prefix;
 
 /// Why a grant cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -89,6 +91,41 @@ impl Grant {
                 let captured = to.capture(who);
                 captured.is_some_and(|captured| self.on.iter().any(|on| on.covers(name, &captured)))
             })
+    }
+
+    /// Whether this grant may cover a file in the directory, or of its name.
+    pub(super) fn meets_directory(
+        &self,
+        who: &SpiffeId,
+        action: Action,
+        directory: &Prefix,
+    ) -> bool {
+        self.meets(who, action, |on, captured| {
+            on.meets_directory(directory, captured)
+        })
+    }
+
+    /// Whether this grant may cover a topic that the filter matches.
+    pub(super) fn meets_filter(
+        &self,
+        who: &SpiffeId,
+        action: Action,
+        filter: &TopicFilter,
+    ) -> bool {
+        self.meets(who, action, |on, captured| {
+            on.meets_filter(filter, captured)
+        })
+    }
+
+    fn meets(
+        &self,
+        who: &SpiffeId,
+        action: Action,
+        on_meets: impl Fn(&NamePattern, &Captured<'_>) -> bool,
+    ) -> bool {
+        let mut captures = self.to.iter().filter_map(|to| to.capture(who));
+        self.allow.contains(&action)
+            && captures.any(|captured| self.on.iter().any(|on| on_meets(on, &captured)))
     }
 
     fn check_kinds(&self) -> Result<(), GrantError> {

@@ -23,8 +23,9 @@ pub use self::pattern::PatternError;
 pub use self::resource::{Action, ActionError, Kind, Name, Resource, TOPIC_MARK, Target};
 use self::text::Lines;
 use crate::escape::Escaped;
+use crate::filter::TopicFilter;
 use crate::identity::{Identity, SpiffeId};
-use crate::path::PathError;
+use crate::path::{PathError, Prefix};
 
 /// Largest text of a policy, in bytes.
 pub const POLICY_SIZE_MAX: usize = 1 << 20;
@@ -181,6 +182,50 @@ impl Policy {
     /// Whether a grant covers it. Knowing it opens nothing: that takes a [`Permit`].
     pub fn may(&self, who: &SpiffeId, action: Action, resource: &impl Resource) -> bool {
         self.grant_for(who, action, resource.name()).is_some()
+    }
+
+    /// Whether a grant may cover a file in the directory, or of its name: who reads there sees
+    /// what each single name allows.
+    ///
+    /// # Errors
+    /// No grant may.
+    pub fn check_directory(
+        &self,
+        who: &SpiffeId,
+        action: Action,
+        directory: &Prefix,
+    ) -> Result<(), Denied> {
+        let mut grants = self.grants.iter();
+        if grants.any(|(_, grant)| grant.meets_directory(who, action, directory)) {
+            return Ok(());
+        }
+        Err(Denied {
+            who: who.clone(),
+            action,
+            on: directory.to_string(),
+        })
+    }
+
+    /// Whether a grant may cover a topic that the filter matches: who reads them gets what each
+    /// single topic allows.
+    ///
+    /// # Errors
+    /// No grant may.
+    pub fn check_filter(
+        &self,
+        who: &SpiffeId,
+        action: Action,
+        filter: &TopicFilter,
+    ) -> Result<(), Denied> {
+        let mut grants = self.grants.iter();
+        if grants.any(|(_, grant)| grant.meets_filter(who, action, filter)) {
+            return Ok(());
+        }
+        Err(Denied {
+            who: who.clone(),
+            action,
+            on: format!("{TOPIC_MARK}{filter}"),
+        })
     }
 
     /// Answers and says why.

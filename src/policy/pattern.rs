@@ -3,10 +3,13 @@
 //! Matching compares whole segments, once each from the left: `/team-a/**` never covers a name in
 //! `/team-ab/`, and a captured value can never be more than one segment.
 
+use std::cmp::Ordering;
+
 use thiserror::Error;
 
 use super::resource::{Kind, Name, TOPIC_MARK};
 use crate::escape::Escaped;
+use crate::filter::{Step, TopicFilter};
 use crate::identity::{SpiffeId, SpiffeIdError};
 use crate::path::{PathError, Prefix, RemotePath, Topic};
 
@@ -214,6 +217,37 @@ impl NamePattern {
         }
     }
 
+    /// Whether there may be a file in the directory, or of its name, that the pattern covers.
+    pub(super) fn meets_directory(&self, directory: &Prefix, captured: &Captured<'_>) -> bool {
+        if self.kind != Kind::Path || self.tail == Tail::Directory {
+            return false;
+        }
+        let names: Vec<&str> = directory.segments().collect();
+        let mut pairs = self.segments.iter().zip(&names);
+        pairs.all(|(segment, name)| segment.matches(name, captured))
+            && (self.segments.len() >= names.len() || self.tail == Tail::Rest)
+    }
+
+    /// Whether there may be a topic that both the filter and the pattern cover.
+    pub(super) fn meets_filter(&self, filter: &TopicFilter, captured: &Captured<'_>) -> bool {
+        if self.kind != Kind::Topic {
+            return false;
+        }
+        let steps: Vec<Step<'_>> = filter.steps().collect();
+        let mut pairs = self.segments.iter().zip(&steps);
+        let is_alike = pairs.all(|(segment, step)| match step {
+            Step::Any => true,
+            Step::Literal(name) => segment.matches(name, captured),
+        });
+        let (has_rest, filter_has_rest) = (self.tail == Tail::Rest, filter.has_rest());
+        is_alike
+            && match self.segments.len().cmp(&steps.len()) {
+                Ordering::Equal => has_rest == filter_has_rest,
+                Ordering::Less => has_rest,
+                Ordering::Greater => filter_has_rest,
+            }
+    }
+
     /// How many segments follow those that the pattern names, if it matches so far.
     fn rest<'a>(
         &self,
@@ -222,12 +256,7 @@ impl NamePattern {
     ) -> Option<usize> {
         for segment in &self.segments {
             let name = names.next()?;
-            let matches = match segment {
-                Segment::Literal(literal) => literal == name,
-                Segment::Any => true,
-                Segment::Capture(capture) => captured.contains(&(capture.as_str(), name)),
-            };
-            if !matches {
+            if !segment.matches(name, captured) {
                 return None;
             }
         }
@@ -259,6 +288,14 @@ impl Segment {
         name.filter(well_formed)
             .map(|name| Self::Capture(name.to_owned()))
             .ok_or_else(|| PatternError::Capture(Escaped::new(text)))
+    }
+
+    fn matches(&self, name: &str, captured: &Captured<'_>) -> bool {
+        match self {
+            Self::Literal(literal) => literal == name,
+            Self::Any => true,
+            Self::Capture(capture) => captured.contains(&(capture.as_str(), name)),
+        }
     }
 
     fn checkable(&self) -> &str {

@@ -1,20 +1,13 @@
-//! Strict reading of JSON: what two readers could understand differently is refused.
-//!
-//! No duplicate keys at any level, bounded depth, integers only, within the range that every JSON
-//! reader holds exactly (RFC 7493, sections 2.2 and 2.3).
+//! JSON as the wire has it: one object, plain integers, bounded depth.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::escape::Escaped;
+use crate::json::{Numbers, value};
 
 /// Deepest nesting of objects and arrays.
 pub const DEPTH_MAX: usize = 16;
-/// Largest integer, 2^53 - 1.
-pub const INTEGER_MAX: u64 = (1 << 53) - 1;
 
 /// Why bytes are not a message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -29,107 +22,10 @@ impl JsonError {
 
 /// Reads exactly one JSON object.
 pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { depth: 0 }
-        .deserialize(&mut reader)
-        .map_err(|error| JsonError::of(&error))?;
-    reader.end().map_err(|error| JsonError::of(&error))?;
-    match value {
+    let value = value(bytes, DEPTH_MAX, Numbers::Plain);
+    match value.map_err(|why| JsonError(why.to_string()))? {
         Value::Object(map) => Ok(map),
         _ => Err(JsonError("a message is a JSON object".to_owned())),
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Strict {
-    depth: usize,
-}
-
-impl Strict {
-    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
-        if self.depth == DEPTH_MAX {
-            return Err(E::custom(format_args!(
-                "nested deeper than {DEPTH_MAX} levels"
-            )));
-        }
-        Ok(Self {
-            depth: self.depth + 1,
-        })
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Strict {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Strict {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Value, E> {
-        if value > INTEGER_MAX {
-            return Err(E::custom(format_args!(
-                "the number {value} is over {INTEGER_MAX}"
-            )));
-        }
-        Ok(value.into())
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Value, E> {
-        Err(E::custom(format_args!("the number {value} is negative")))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Err(E::custom(format_args!(
-            "the number {value} is not a plain integer in range"
-        )))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
-        let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(inner)? {
-            list.push(item);
-        }
-        Ok(Value::Array(list))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
-        let inner = self.deeper()?;
-        let mut map = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
-            let value = entries.next_value_seed(inner)?;
-            if map.contains_key(&key) {
-                return Err(A::Error::custom(format_args!(
-                    "the key \"{key}\" stands twice"
-                )));
-            }
-            map.insert(key, value);
-        }
-        Ok(Value::Object(map))
     }
 }
 

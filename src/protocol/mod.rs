@@ -3,17 +3,26 @@
 //! Pure: bytes in, values out. PROTOCOL.md is the contract, this module is its only reader and
 //! writer.
 
+mod answer;
+mod event;
 mod frame;
 mod json;
 mod request;
 mod response;
 
+pub use answer::{
+    Committed, CursorLag, DamagedRecord, Fetched, LogStats, LogVerified, Published, PublishedLines,
+    Reconciled, RefusedLine, Staged, Subscribed, TopicInfo, TopicPage,
+};
+pub use event::{Attachment, Event, FileChange, FileState, Heartbeat, Lost, Notice};
 pub use frame::{
     DATA_SIZE_MAX, Frame, FrameError, HEADER_SIZE, Header, Kind, MESSAGE_SIZE_MAX, TRAILER_SIZE_MAX,
 };
-pub use json::{DEPTH_MAX as JSON_DEPTH_MAX, INTEGER_MAX, JsonError};
+pub use json::{DEPTH_MAX as JSON_DEPTH_MAX, JsonError};
 pub use request::{
-    Conditions, Copy, Get, List, Move, Op, Put, Question, Remove, Request, RequestError, Stat,
+    Ack, Answer, Call, Conditions, Copy, Fetch, Forget, Get, Last, List, LogVerify, Member, Move,
+    Op, Publish, Put, Question, Reconcile, Remove, Request, RequestError, Stage, Start, Stat,
+    Subscribe, Topics, Watch,
 };
 pub use response::{
     Directory, ErrorCode, ErrorReply, FileInfo, Greeting, Hello, Limits, ListEntry, Listing,
@@ -25,3 +34,21 @@ pub const ALPN: &[u8] = b"fsvc/1";
 
 /// What this side calls itself in the greeting.
 pub const SOFTWARE: &str = concat!("fsvc/", env!("CARGO_PKG_VERSION"));
+
+/// A field that is left out where it says no.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// A field that is left out where it counts nothing.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
+}

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::is_zero;
 use super::json::{self, JsonError};
 use crate::digest::Digest;
 use crate::path::{Prefix, RemotePath};
@@ -281,14 +282,6 @@ impl<T: DeserializeOwned> Response<T> {
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
     let value = serde_json::Value::Object(json::object(bytes)?);
     serde_json::from_value(value).map_err(|error| JsonError::of(&error))
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde asks for"
-)]
-const fn is_zero(value: &u64) -> bool {
-    *value == 0
 }
 
 #[cfg(test)]

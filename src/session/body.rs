@@ -1,4 +1,4 @@
-//! The two requests with a body.
+//! Requests with a body.
 //!
 //! A small body is taken whole and handed to a blocking thread once. A large one is moved by a
 //! thread of its own, piece by piece. A refused put is answered at once; what the client still sends
@@ -10,17 +10,20 @@ use tokio::time::timeout;
 
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
 use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
-use crate::digest::Hasher;
-use crate::ops::{Committing, OpError, OpenFile, PutPlan, Service};
-use crate::protocol::{ErrorCode, ErrorReply, Get, Put, Reply, Trailer};
+use crate::digest::Digest;
+use crate::ops::{Allowance, Committing, OpError, Service, StagedContent, check_trailer};
+use crate::protocol::{ErrorCode, ErrorReply, Put, Reply, Trailer};
 use crate::socket::Transport;
 
 /// Bytes of a refused body that are read away: more than any socket buffers hold.
 const REFUSED_BODY_SIZE_MAX: u64 = 32 << 20;
 
+/// A connection, how far the body was read, and what became of it.
+pub(super) type Received<IO, T> = (Connection<IO>, Progress, Result<T, OpError>);
+
 /// How far a body was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+pub(super) enum Progress {
     Ended,
     Open,
 }
@@ -34,30 +37,51 @@ impl Session {
     ) -> Result<(Connection<IO>, Outcome), SessionError> {
         let plan = match self.shared.service.plan_put(&self.identity, &put) {
             Ok(plan) => plan,
-            Err(error) => return self.refuse_put(connection, id, error, Progress::Open).await,
+            Err(error) => return self.refuse(connection, id, error, Progress::Open).await,
         };
-        let is_small = put.size.is_some_and(|size| size <= PIECE_SIZE as u64);
-        let received = if is_small {
-            self.receive_small(connection, plan).await
-        } else {
-            self.receive(connection, plan).await
-        };
-        let (mut connection, progress, committing) = received?;
+        let allowance = plan.allowance();
+        let commit =
+            move |service: &Service, staged| Ok::<Committing, _>(service.commit_put(plan, staged));
+        let received = self.receive(connection, allowance, commit).await?;
+        let (mut connection, progress, committing) = received;
         let committing = match committing {
             Ok(committing) => committing,
-            Err(error) => return self.refuse_put(connection, id, error, progress).await,
+            Err(error) => return self.refuse(connection, id, error, progress).await,
         };
         let outcome = queue_result(&mut connection, id, committing.file().await);
         connection.flush().await?;
         Ok((connection, outcome))
     }
 
+    /// Stages a body and hands it on, still on the thread that has it.
+    pub(super) async fn receive<IO: Transport, T: Send + 'static>(
+        &self,
+        connection: Connection<IO>,
+        allowance: Allowance,
+        hand_on: impl FnOnce(&Service, StagedContent) -> Result<T, OpError> + Send + 'static,
+    ) -> Result<Received<IO, T>, SessionError> {
+        let is_small = allowance
+            .size()
+            .is_some_and(|size| size <= PIECE_SIZE as u64);
+        if !is_small {
+            return self.receive_on_thread(connection, allowance, hand_on).await;
+        }
+        let received = self.receive_small(connection).await?;
+        let (connection, progress, (body, trailer)) = received;
+        let stage = move |service: &Service| {
+            let mut staging = service.begin(allowance)?;
+            staging.write(&body)?;
+            hand_on(service, staging.seal(&trailer)?)
+        };
+        let handed_on = self.shared.service.blocking(stage).await;
+        Ok((connection, progress, handed_on))
+    }
+
     /// A body that fits one piece: no thread waits for the peer.
     async fn receive_small<IO: Transport>(
         &self,
         mut connection: Connection<IO>,
-        plan: PutPlan,
-    ) -> Result<(Connection<IO>, Progress, Result<Committing, OpError>), SessionError> {
+    ) -> Result<(Connection<IO>, Progress, (Vec<u8>, Trailer)), SessionError> {
         // One byte of room more than a piece shows a body that is longer than announced.
         let mut body = vec![0; PIECE_SIZE + 1];
         let piece = match connection.recv_body(&mut body).await {
@@ -73,27 +97,21 @@ impl Session {
             Piece::Data(n) => {
                 let trailer = Trailer::Whole {
                     size: n as u64,
-                    digest: crate::digest::Digest::of(&body),
+                    digest: Digest::of(&body),
                 };
                 (trailer, Progress::Open)
             }
         };
-        let stage = move |service: &Service| {
-            let mut staging = service.begin(plan)?;
-            staging.write(&body)?;
-            let ready = staging.seal(&trailer)?;
-            Ok(service.commit_put(ready))
-        };
-        let committing = self.shared.service.blocking(stage).await;
-        Ok((connection, progress, committing))
+        Ok((connection, progress, (body, trailer)))
     }
 
     /// A body of any length, on a thread of its own.
-    async fn receive<IO: Transport>(
+    async fn receive_on_thread<IO: Transport, T: Send + 'static>(
         &self,
         connection: Connection<IO>,
-        plan: PutPlan,
-    ) -> Result<(Connection<IO>, Progress, Result<Committing, OpError>), SessionError> {
+        allowance: Allowance,
+        hand_on: impl FnOnce(&Service, StagedContent) -> Result<T, OpError> + Send + 'static,
+    ) -> Result<Received<IO, T>, SessionError> {
         let slot = match self.transfer_slot().await {
             Ok(slot) => slot,
             Err(error) => return Ok((connection, Progress::Open, Err(error))),
@@ -101,7 +119,7 @@ impl Session {
         let service = Arc::clone(&self.shared.service);
         let work = async move |connection: &mut Connection<IO>| {
             let _slot = slot;
-            let mut staging = match service.begin(plan) {
+            let mut staging = match service.begin(allowance) {
                 Ok(staging) => staging,
                 Err(error) => return Ok((Progress::Open, Err(error))),
             };
@@ -120,22 +138,65 @@ impl Session {
                     return Ok((progress, Err(error)));
                 }
                 if let Some(trailer) = trailer {
-                    let ready = staging.seal(&trailer);
-                    return Ok((progress, ready.map(|ready| service.commit_put(ready))));
+                    let staged = staging.seal(&trailer);
+                    let handed_on = staged.and_then(|staged| hand_on(&service, staged));
+                    return Ok((progress, handed_on));
                 }
             }
         };
         let (connection, received) = connection.on_thread(&self.shared.stop, work).await?;
         match received {
-            Ok((progress, committing)) => Ok((connection, progress, committing)),
+            Ok((progress, handed_on)) => Ok((connection, progress, handed_on)),
             Err(error) => Err(self
                 .give_up(connection, SessionError::Connection(error))
                 .await),
         }
     }
 
+    /// A body that is kept in memory, at most `size_max` bytes of it.
+    pub(super) async fn receive_whole<IO: Transport>(
+        &self,
+        mut connection: Connection<IO>,
+        announced: Option<u64>,
+        size_max: usize,
+    ) -> Result<Received<IO, Vec<u8>>, SessionError> {
+        let too_large = |size: u64| OpError::TooLarge {
+            what: "the body",
+            size,
+            size_max: size_max as u64,
+        };
+        if let Some(size) = announced.filter(|size| *size > size_max as u64) {
+            return Ok((connection, Progress::Open, Err(too_large(size))));
+        }
+        let mut body = Vec::new();
+        let room = announced.and_then(|size| usize::try_from(size).ok());
+        let mut piece = vec![0; room.unwrap_or(PIECE_SIZE).min(PIECE_SIZE) + 1];
+        loop {
+            let (n, trailer) = match connection.recv_body(&mut piece).await {
+                Ok(Piece::Data(n)) => (n, None),
+                Ok(Piece::End(n, trailer)) => (n, Some(trailer)),
+                Err(error) => return Err(self.give_up(connection, error.into()).await),
+            };
+            body.extend_from_slice(&piece[..n]);
+            if body.len() > size_max {
+                let error = too_large(body.len() as u64);
+                let progress = if trailer.is_some() {
+                    Progress::Ended
+                } else {
+                    Progress::Open
+                };
+                return Ok((connection, progress, Err(error)));
+            }
+            if let Some(trailer) = trailer {
+                let (size, digest) = (body.len() as u64, Digest::of(&body));
+                let checked = check_trailer(&trailer, announced, size, digest);
+                return Ok((connection, Progress::Ended, checked.map(|()| body)));
+            }
+        }
+    }
+
     /// Answers at once, then brings the stream back into step.
-    async fn refuse_put<IO: Transport>(
+    pub(super) async fn refuse<IO: Transport>(
         &self,
         mut connection: Connection<IO>,
         id: u64,
@@ -164,119 +225,6 @@ impl Session {
                 .await),
         }
     }
-
-    pub(super) async fn get<IO: Transport>(
-        &self,
-        mut connection: Connection<IO>,
-        id: u64,
-        get: Get,
-    ) -> Result<(Connection<IO>, Outcome), SessionError> {
-        let who = Arc::clone(&self.identity);
-        let opened = self.shared.service.blocking(move |service| {
-            let file = service.open_file(&who, &get)?;
-            let small = (file.info.size <= PIECE_SIZE as u64).then(|| read_small(&file));
-            Ok((file, small))
-        });
-        let file = match opened.await {
-            Err(error) => {
-                let outcome = queue_result::<()>(&mut connection, id, Err(error));
-                connection.flush().await?;
-                return Ok((connection, outcome));
-            }
-            Ok((file, Some((content, trailer)))) => {
-                queue_reply(&mut connection, Some(id), Reply::Ok(&file.info));
-                connection.queue_data(&content);
-                connection.queue_trailer(&trailer);
-                connection.flush().await?;
-                return Ok((connection, Ok(())));
-            }
-            Ok((file, None)) => file,
-        };
-        let slot = match self.transfer_slot().await {
-            Ok(slot) => slot,
-            Err(error) => {
-                let outcome = queue_result::<()>(&mut connection, id, Err(error));
-                connection.flush().await?;
-                return Ok((connection, outcome));
-            }
-        };
-        queue_reply(&mut connection, Some(id), Reply::Ok(&file.info));
-        let work = async move |connection: &mut Connection<IO>| {
-            let _slot = slot;
-            send(connection, &file).await
-        };
-        let (connection, sent) = connection.on_thread(&self.shared.stop, work).await?;
-        sent?;
-        Ok((connection, Ok(())))
-    }
-}
-
-/// Sends a file's content and its end. A file that another program shortens meanwhile ends in an
-/// abort, never as if it were whole.
-async fn send<IO: Transport>(
-    connection: &mut Connection<IO>,
-    file: &OpenFile,
-) -> Result<(), ConnectionError> {
-    let mut buffer = vec![0; PIECE_SIZE];
-    let mut hasher = file.info.digest.is_none().then(Hasher::new);
-    let mut offset = 0;
-    while offset < file.info.size {
-        let wanted = usize::try_from(file.info.size - offset)
-            .unwrap_or(PIECE_SIZE)
-            .min(PIECE_SIZE);
-        let n = match file.content.read_at(&mut buffer[..wanted], offset) {
-            Ok(n) if n > 0 => n,
-            _ => {
-                connection.queue_trailer(&Trailer::Abort {
-                    abort: ErrorCode::Changed,
-                });
-                return connection.flush().await;
-            }
-        };
-        if let Some(hasher) = &mut hasher {
-            hasher.update(&buffer[..n]);
-        }
-        connection.send_data(&buffer[..n]).await?;
-        offset += n as u64;
-    }
-    let digest = file
-        .info
-        .digest
-        .unwrap_or_else(|| hasher.unwrap_or_default().digest());
-    connection.queue_trailer(&Trailer::Whole {
-        size: file.info.size,
-        digest,
-    });
-    connection.flush().await
-}
-
-fn read_small(file: &OpenFile) -> (Vec<u8>, Trailer) {
-    let mut content = vec![0; usize::try_from(file.info.size).unwrap_or(PIECE_SIZE)];
-    let mut filled = 0;
-    while filled < content.len() {
-        match file.content.read_at(&mut content[filled..], filled as u64) {
-            Ok(n) if n > 0 => filled += n,
-            _ => {
-                return (
-                    Vec::new(),
-                    Trailer::Abort {
-                        abort: ErrorCode::Changed,
-                    },
-                );
-            }
-        }
-    }
-    let digest = file
-        .info
-        .digest
-        .unwrap_or_else(|| crate::digest::Digest::of(&content));
-    (
-        content,
-        Trailer::Whole {
-            size: file.info.size,
-            digest,
-        },
-    )
 }
 
 /// Reads a refused body away, up to its end.

@@ -5,12 +5,16 @@
 //! the stream was lost.
 
 mod body;
+mod content;
+mod description;
+mod message;
+mod stream;
+mod words;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -19,17 +23,16 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use crate::config::Limits;
 use crate::connection::{Connection, ConnectionError};
 use crate::identity::Identity;
+use crate::log::cursors::Reading;
 use crate::ops::{OpError, Service};
 use crate::protocol::{
-    DATA_SIZE_MAX, ErrorCode, ErrorReply, Greeting, Hello, MESSAGE_SIZE_MAX, Op, Reply, Request,
-    Response, SOFTWARE,
+    DATA_SIZE_MAX, ErrorCode, ErrorReply, Greeting, Hello, MESSAGE_SIZE_MAX, Op, Reconcile,
+    Reconciled, Reply, Request, SOFTWARE,
 };
 use crate::socket::Transport;
 
-/// Bytes that are read away before a close, so that the last words are not lost to a reset.
-const DRAIN_SIZE_MAX: usize = 1 << 20;
-/// How long bytes are read away before a close.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+pub use words::last_words;
+use words::{queue_done, queue_last_words, queue_reply, queue_result};
 
 /// What every session of a server shares.
 #[derive(Clone)]
@@ -115,7 +118,10 @@ impl Session {
             let request = Request::decode(&message);
             was_unreadable = request.is_err();
             match request {
-                Ok(request) => connection = self.answer(connection, request).await?,
+                Ok(request) => match self.answer(connection, request).await? {
+                    Some(answered) => connection = answered,
+                    None => return Ok(()),
+                },
                 Err(error) => {
                     info!(code = %error.code(), %error, "refused a request");
                     let error_reply = ErrorReply {
@@ -171,19 +177,37 @@ impl Session {
         error
     }
 
+    /// Gives the connection back, unless it became a stream and ended.
     async fn answer<IO: Transport>(
         &self,
         connection: Connection<IO>,
         request: Request,
-    ) -> Result<Connection<IO>, SessionError> {
+    ) -> Result<Option<Connection<IO>>, SessionError> {
         let Request { id, op } = request;
         let name = op.name();
         let began = std::time::Instant::now();
-        let what = describe(&op);
+        let what = description::of(&op);
         let (connection, outcome) = match op {
             // Boxed: an idle session does not carry the state of a body.
             Op::Put(put) => Box::pin(self.put(connection, id, put)).await?,
             Op::Get(get) => Box::pin(self.get(connection, id, get)).await?,
+            Op::Publish(publish) => Box::pin(self.publish(connection, id, publish)).await?,
+            Op::Call(call) => Box::pin(self.call(connection, id, call)).await?,
+            Op::Answer(answer) => Box::pin(self.reply(connection, id, answer)).await?,
+            Op::Fetch(fetch) => Box::pin(self.fetch(connection, id, fetch)).await?,
+            Op::Last(last) => Box::pin(self.last(connection, id, last)).await?,
+            Op::Stage(stage) => Box::pin(self.stage(connection, id, stage)).await?,
+            Op::Commit => Box::pin(self.commit(connection, id)).await?,
+            Op::Subscribe(subscribe) => {
+                let start = subscribe.start();
+                let reading = Reading::Topics(subscribe.topics);
+                return Box::pin(self.stream(connection, id, reading, start)).await;
+            }
+            Op::Watch(watch) => {
+                let start = watch.start();
+                let reading = Reading::Files(watch.path);
+                return Box::pin(self.stream(connection, id, reading, start)).await;
+            }
             other => Box::pin(self.answer_without_body(connection, id, other)).await?,
         };
         let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -199,7 +223,7 @@ impl Session {
                 }
             }
         }
-        Ok(connection)
+        Ok(Some(connection))
     }
 
     async fn answer_without_body<IO: Transport>(
@@ -232,7 +256,41 @@ impl Session {
             Op::Can(question) => queue_result(&mut connection, id, service.can(who, &question)),
             Op::Whoami => queue_result(&mut connection, id, Ok(Service::whoami(who))),
             Op::Ping => queue_result(&mut connection, id, Ok(serde_json::Map::new())),
-            Op::Put(_) | Op::Get(_) => unreachable!("these have a body, and a place of their own"),
+            Op::Ack(ack) => queue_done(&mut connection, id, service.acknowledge(who, &ack)),
+            Op::Forget(forget) => {
+                let forgotten = service.blocking(move |s| s.forget(&on_thread, &forget.cursor));
+                queue_done(&mut connection, id, forgotten.await)
+            }
+            Op::Topics(topics) => {
+                let page = service.blocking(move |s| s.topics(&on_thread, &topics));
+                queue_result(&mut connection, id, page.await)
+            }
+            Op::Reconcile(reconcile) => {
+                queue_result(&mut connection, id, self.reconcile(reconcile).await)
+            }
+            Op::LogStats => queue_result(
+                &mut connection,
+                id,
+                service.blocking(move |s| s.log_stats(&on_thread)).await,
+            ),
+            Op::LogVerify(verify) => queue_result(
+                &mut connection,
+                id,
+                service
+                    .blocking(move |s| s.log_verify(&on_thread, verify))
+                    .await,
+            ),
+            Op::Put(_)
+            | Op::Get(_)
+            | Op::Publish(_)
+            | Op::Call(_)
+            | Op::Answer(_)
+            | Op::Fetch(_)
+            | Op::Last(_)
+            | Op::Stage(_)
+            | Op::Commit
+            | Op::Subscribe(_)
+            | Op::Watch(_) => unreachable!("these have a place of their own"),
         };
         connection.flush().await?;
         Ok((connection, outcome))
@@ -245,10 +303,20 @@ impl Session {
         let _slot = self.transfer_slot().await?;
         let who = Arc::clone(&self.identity);
         let stage = move |service: &Service| {
-            let ready = service.stage_copy(&who, &copy)?;
-            Ok(service.commit_put(ready))
+            let (plan, staged) = service.stage_copy(&who, &copy)?;
+            Ok(service.commit_put(plan, staged))
         };
         self.shared.service.blocking(stage).await?.file().await
+    }
+
+    async fn reconcile(&self, reconcile: Reconcile) -> Result<Reconciled, OpError> {
+        let _slot = self.transfer_slot().await?;
+        let who = Arc::clone(&self.identity);
+        let service = &self.shared.service;
+        let looked = service.blocking(move |s| s.reconcile(&who, &reconcile));
+        let (drafts, reconciled) = looked.await?;
+        service.record_found(drafts).await?;
+        Ok(reconciled)
     }
 
     /// A slot for a body; waited for within a limit.
@@ -274,70 +342,5 @@ impl Session {
             },
             features: Vec::new(),
         }
-    }
-}
-
-/// Says why there will be no session, or no more of it, and closes so that it is heard.
-pub async fn last_words<IO: Transport>(
-    mut connection: Connection<IO>,
-    code: ErrorCode,
-    message: String,
-) {
-    queue_last_words(&mut connection, code, message);
-    if connection.flush().await.is_ok() {
-        connection
-            .close_after_drain(DRAIN_SIZE_MAX, DRAIN_TIMEOUT)
-            .await;
-    }
-}
-
-fn queue_last_words<IO: Transport>(
-    connection: &mut Connection<IO>,
-    code: ErrorCode,
-    message: String,
-) {
-    queue_reply::<()>(connection, None, Reply::Error(ErrorReply { code, message }));
-}
-
-fn queue_reply<T: Serialize>(
-    connection: &mut Connection<impl Transport>,
-    id: Option<u64>,
-    reply: Reply<T>,
-) {
-    connection.queue_message(&Response { id, reply });
-}
-
-fn queue_result<T: Serialize>(
-    connection: &mut Connection<impl Transport>,
-    id: u64,
-    result: Result<T, OpError>,
-) -> Outcome {
-    match result {
-        Ok(value) => {
-            queue_reply(connection, Some(id), Reply::Ok(value));
-            Ok(())
-        }
-        Err(error) => {
-            queue_reply::<()>(connection, Some(id), Reply::Error(error.reply()));
-            Err(error)
-        }
-    }
-}
-
-/// What a request is about, for the log line. The names are checked names: nothing in them acts on
-/// a terminal.
-fn describe(op: &Op) -> String {
-    match op {
-        Op::Put(put) => put.path.to_string(),
-        Op::Get(get) => get.path.to_string(),
-        Op::Stat(stat) => stat.path.to_string(),
-        Op::List(list) => list.path.to_string(),
-        Op::Remove(remove) => remove.path.to_string(),
-        Op::Move(rename) => format!("{} -> {}", rename.from, rename.to),
-        Op::Copy(copy) => format!("{} -> {}", copy.from, copy.to),
-        Op::Can(question) => {
-            crate::escape::Escaped::new(&format!("{} {}", question.action, question.on)).to_string()
-        }
-        Op::Whoami | Op::Ping => String::new(),
     }
 }

@@ -38,6 +38,8 @@ pub enum Publication {
     },
     /// The file at `path`, if it has this stamp, is gone.
     Remove { path: RemotePath, stamp: Stamp },
+    /// The staged content is kept beside the tree, where it is opened by its id.
+    Attach { content: ContentId },
 }
 
 /// What became of a publication.
@@ -160,6 +162,18 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// No file is there, or the disk failed.
     fn open(&self, path: &RemotePath) -> Result<Box<dyn Content>, StoreError>;
+
+    /// Opens a content that was attached.
+    ///
+    /// # Errors
+    /// It is not there, or the disk failed.
+    fn open_attached(&self, content: ContentId) -> Result<Box<dyn Content>, StoreError>;
+
+    /// Removes contents that were attached; they may be gone already.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn detach(&self, contents: &[ContentId]) -> Result<(), StoreError>;
 
     /// What the file at a path is recognised by.
     ///

@@ -24,17 +24,17 @@ const RESTART_MAX: Duration = Duration::from_secs(5);
 type State = BTreeMap<String, Vec<u8>>;
 
 /// Small, seeded, and enough to be unpredictable to the server.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
     }
 
-    fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 }

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use fsvc::database::{Database, DatabaseError};
 use fsvc::escape::Escaped;
 use fsvc::index::Index;
-use fsvc::log::{Draft, Log, LogError, Sequence};
+use fsvc::log::{Draft, Keep, Log, LogError, Sequence};
 use redb::StorageBackend;
 
-use crate::journal::{draft, open_at, open_on, path, put};
+use crate::journal::{draft, open_at, open_on, page, path, put};
 
 const SOUND: u8 = 0;
 const FULL: u8 = 1;
@@ -265,11 +265,11 @@ fn read_all(bytes: &[u8]) -> Result<usize, String> {
     std::fs::write(&file, bytes).unwrap();
     let database = Database::open(&file).map_err(|error| chain(&error))?;
     let database = Arc::new(database);
-    let index = fsvc::index::embedded::EmbeddedIndex::open(database.clone());
+    let index = fsvc::index::embedded::EmbeddedIndex::open(database.clone(), Keep::everything());
     let index = Arc::new(index.map_err(|error| chain(&error))?);
     let log = fsvc::log::embedded::EmbeddedLog::open(database, index);
     let log = log.map_err(|error| chain(&error))?;
-    let records = log.read(Sequence(1), usize::MAX);
+    let records = log.read(Sequence(1), page(usize::MAX));
     records.map(|all| all.len()).map_err(|error| chain(&error))
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use fsvc::protocol::{ErrorCode, Frame, Greeting, Op, Request, Response, Trailer};
+use fsvc::protocol::{ErrorCode, Frame, Greeting, Notice, Op, Request, Response, Trailer};
 
 use crate::harness::{fsvc, gen_certs, text};
 
@@ -110,6 +110,21 @@ fn every_op_stands_in_the_contract() {
         r#"{"id":0,"op":"move","from":"/a","to":"/b"}"#,
         r#"{"id":0,"op":"copy","from":"/a","to":"/b"}"#,
         r#"{"id":0,"op":"can","action":"read","on":"/a"}"#,
+        r#"{"id":0,"op":"publish","topic":"a"}"#,
+        r#"{"id":0,"op":"subscribe","topics":["a"]}"#,
+        r#"{"id":0,"op":"watch","path":"/a"}"#,
+        r#"{"id":0,"op":"ack","cursor":"a","sequence":1}"#,
+        r#"{"id":0,"op":"forget","cursor":"a"}"#,
+        r#"{"id":0,"op":"fetch","sequence":1}"#,
+        r#"{"id":0,"op":"request","topic":"a"}"#,
+        r#"{"id":0,"op":"reply","to":1}"#,
+        r#"{"id":0,"op":"topics"}"#,
+        r#"{"id":0,"op":"last","topics":["a"]}"#,
+        r#"{"id":0,"op":"stage"}"#,
+        r#"{"id":0,"op":"commit"}"#,
+        r#"{"id":0,"op":"reconcile","path":"/a"}"#,
+        r#"{"id":0,"op":"log_stats"}"#,
+        r#"{"id":0,"op":"log_verify"}"#,
         r#"{"id":0,"op":"whoami"}"#,
         r#"{"id":0,"op":"ping"}"#,
     ];
@@ -130,6 +145,21 @@ fn every_op_stands_in_the_contract() {
             | Op::Move(_)
             | Op::Copy(_)
             | Op::Can(_)
+            | Op::Publish(_)
+            | Op::Subscribe(_)
+            | Op::Watch(_)
+            | Op::Ack(_)
+            | Op::Forget(_)
+            | Op::Fetch(_)
+            | Op::Call(_)
+            | Op::Answer(_)
+            | Op::Topics(_)
+            | Op::Last(_)
+            | Op::Stage(_)
+            | Op::Commit
+            | Op::Reconcile(_)
+            | Op::LogStats
+            | Op::LogVerify(_)
             | Op::Whoami
             | Op::Ping => {}
         }
@@ -159,7 +189,7 @@ fn p10_golden_samples_are_what_they_say() {
     assert!(n_frames >= 4, "only {n_frames} samples");
 }
 
-/// The JSON samples: each line is a greeting, a request, an answer or a trailer of this version.
+/// The JSON samples: each line is a greeting, a request, an answer, a notice or a trailer of this version.
 #[test]
 fn p10_json_samples_are_read_by_this_version() {
     let lines = fenced(&read("PROTOCOL.md"), "json");
@@ -169,6 +199,7 @@ fn p10_json_samples_are_read_by_this_version() {
         let is_read = Request::decode(bytes).is_ok()
             || Greeting::decode(bytes).is_ok()
             || Response::<serde_json::Value>::decode(bytes).is_ok()
+            || Notice::decode(bytes).is_ok()
             || Trailer::decode(bytes).is_ok();
         assert!(is_read, "{line}");
     }

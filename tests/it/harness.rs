@@ -166,6 +166,16 @@ impl Server {
         assert!(!output.status.success(), "the start survived {fault}");
     }
 
+    /// Starts again over a root that cannot be served; what is said about it.
+    pub fn restart_fails(&mut self) -> String {
+        self.kill();
+        self.setup.fault = None;
+        let before = self.log().len();
+        let output = serve(&self.setup, self.directory.path()).output().unwrap();
+        assert!(!output.status.success(), "the start did not fail");
+        self.log().split_off(before)
+    }
+
     /// A command of the client `name`, against this server.
     pub fn client(&self, name: &str, arguments: &[&str]) -> Command {
         let mut command = fsvc();
@@ -236,6 +246,16 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A policy under which every client may do everything, and administer.
+pub fn everything() -> String {
+    let grant = |allow: &str, on: &str| {
+        let to = "spiffe://test.internal/client/*";
+        format!("[[grant]]\nto = \"{to}\"\nallow = [{allow}]\non = \"{on}\"\n")
+    };
+    let files = r#""list", "read", "create", "replace", "delete", "admin""#;
+    grant(files, "/**") + &grant(r#""publish", "subscribe""#, "topic:**")
 }
 
 /// Runs a command with a standard input.

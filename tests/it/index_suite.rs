@@ -8,8 +8,9 @@ use fsvc::log::{Change, Condition, Conflict, Draft, Sequence};
 use fsvc::path::{Prefix, RemotePath};
 use proptest::prelude::*;
 
-use crate::journal::{Journal, Memory, draft, embedded, entry, path, put, remove, rename};
+use crate::journal::{Journal, draft, embedded, entry, page, path, put, remove, rename};
 use crate::journal::{stamp, sure};
+use crate::memory::Memory;
 
 fn every_promise<J: Journal>(new: impl Fn() -> J) {
     names_fit(&new());
@@ -174,7 +175,7 @@ proptest! {
             prop_assert_eq!(results, memory.log().append(batch, Sequence(0)).unwrap());
         }
         let mut rebuilt: BTreeMap<RemotePath, Indexed> = BTreeMap::new();
-        for record in disk.log().read(Sequence(1), usize::MAX).unwrap() {
+        for record in disk.log().read(Sequence(1), page(usize::MAX)).unwrap() {
             sure(apply(&record, &mut rebuilt));
         }
         prop_assert_eq!(&everything(&disk), &rebuilt);

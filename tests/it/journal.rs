@@ -1,23 +1,36 @@
-//! A log with its index, in memory or embedded, and drafts to put into it.
+//! A log with its index, and drafts to put into it.
 //!
 //! The suites know a [`Journal`] only, so that the same tests hold for every implementation.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use fsvc::content::{ContentId, Stamp};
 use fsvc::database::Database;
 use fsvc::digest::Digest;
+use fsvc::index::Index;
 use fsvc::index::embedded::EmbeddedIndex;
-use fsvc::index::fold::{apply, check};
-use fsvc::index::{Index, IndexError, Indexed};
 use fsvc::log::embedded::EmbeddedLog;
-use fsvc::log::{Change, Condition, Conflict, Draft, Entry, Log, LogError, Record, Sequence};
-use fsvc::path::{Prefix, RemotePath};
-use jiff::Timestamp;
+use fsvc::log::{
+    Attached, Change, Condition, Conflict, Draft, Entry, Keep, Log, Matter, Message, Page, Payload,
+    Record, Sequence,
+};
+use fsvc::path::{RemotePath, Topic};
+use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
+
+pub(crate) fn sequence_of(result: Result<Record, Conflict>) -> Result<Sequence, Conflict> {
+    result.map(|record| record.sequence)
+}
+
+/// A page of `n_max` records, however large they are.
+pub(crate) const fn page(n_max: usize) -> Page {
+    Page {
+        n_max,
+        size_max: usize::MAX,
+    }
+}
 
 /// A log and the index that follows it.
 pub(crate) trait Journal: Send + Sync {
@@ -28,26 +41,37 @@ pub(crate) trait Journal: Send + Sync {
 
     /// Appends where the mark does not matter.
     fn append(&self, drafts: &[Draft]) -> Vec<Result<Sequence, Conflict>> {
-        self.log().append(drafts, Sequence(0)).unwrap()
+        let results = self.log().append(drafts, Sequence(0)).unwrap();
+        results.into_iter().map(sequence_of).collect()
     }
 }
+
+/// How long a journal keeps what.
+pub(crate) type Keeping = fn() -> Keep;
 
 pub(crate) struct Embedded {
     log: EmbeddedLog<EmbeddedIndex>,
     index: Arc<EmbeddedIndex>,
     directory: TempDir,
+    keeping: Keeping,
 }
 
 pub(crate) fn embedded() -> Embedded {
-    embedded_in(tempfile::tempdir().unwrap())
+    embedded_keeping(Keep::everything)
 }
 
-fn embedded_in(directory: TempDir) -> Embedded {
-    let (log, index) = open_at(&directory.path().join("log.redb"));
+pub(crate) fn embedded_keeping(keeping: Keeping) -> Embedded {
+    embedded_in(tempfile::tempdir().unwrap(), keeping)
+}
+
+fn embedded_in(directory: TempDir, keeping: Keeping) -> Embedded {
+    let database = Database::open(&directory.path().join("log.redb")).unwrap();
+    let (log, index) = open_keeping(Arc::new(database), keeping());
     Embedded {
         log,
         index,
         directory,
+        keeping,
     }
 }
 
@@ -56,7 +80,14 @@ pub(crate) fn open_at(file: &Path) -> (EmbeddedLog<EmbeddedIndex>, Arc<EmbeddedI
 }
 
 pub(crate) fn open_on(database: Arc<Database>) -> (EmbeddedLog<EmbeddedIndex>, Arc<EmbeddedIndex>) {
-    let index = Arc::new(EmbeddedIndex::open(database.clone()).unwrap());
+    open_keeping(database, Keep::everything())
+}
+
+pub(crate) fn open_keeping(
+    database: Arc<Database>,
+    keep: Keep,
+) -> (EmbeddedLog<EmbeddedIndex>, Arc<EmbeddedIndex>) {
+    let index = Arc::new(EmbeddedIndex::open(database.clone(), keep).unwrap());
     let log = EmbeddedLog::open(database, index.clone()).unwrap();
     (log, index)
 }
@@ -75,106 +106,15 @@ impl Journal for Embedded {
             log,
             index,
             directory,
+            keeping,
         } = self;
         drop((log, index));
-        embedded_in(directory)
-    }
-}
-
-/// The reference: a vector of records, and the pure fold over a map.
-#[derive(Default)]
-pub(crate) struct Memory(Mutex<State>);
-
-#[derive(Default)]
-struct State {
-    records: Vec<Record>,
-    entries: BTreeMap<RemotePath, Indexed>,
-    published: Sequence,
-}
-
-impl Memory {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
+        embedded_in(directory, keeping)
     }
 }
 
 pub(crate) fn sure<T>(result: Result<T, Infallible>) -> T {
     result.unwrap_or_else(|never| match never {})
-}
-
-impl Log for Memory {
-    fn append(
-        &self,
-        drafts: &[Draft],
-        published: Sequence,
-    ) -> Result<Vec<Result<Sequence, Conflict>>, LogError> {
-        let mut state = self.state();
-        let before = state.records.len();
-        let results = drafts.iter().map(|draft| state.append(draft)).collect();
-        if state.records.len() > before {
-            state.published = published;
-        }
-        Ok(results)
-    }
-
-    fn read(&self, from: Sequence, n_max: usize) -> Result<Vec<Record>, LogError> {
-        let state = self.state();
-        let from_here = state.records.iter().filter(|r| r.sequence >= from);
-        Ok(from_here.take(n_max).cloned().collect())
-    }
-
-    fn head(&self) -> Result<Sequence, LogError> {
-        Ok(Sequence(self.state().records.len() as u64))
-    }
-
-    fn published(&self) -> Result<Sequence, LogError> {
-        Ok(self.state().published)
-    }
-}
-
-impl State {
-    fn append(&mut self, draft: &Draft) -> Result<Sequence, Conflict> {
-        sure(check(draft, &self.entries))?;
-        let sequence = Sequence(self.records.len() as u64).next();
-        let record = draft.clone().into_record(sequence);
-        sure(apply(&record, &mut self.entries));
-        self.records.push(record);
-        Ok(sequence)
-    }
-}
-
-impl Index for Memory {
-    fn lookup(&self, path: &RemotePath) -> Result<Option<Indexed>, IndexError> {
-        Ok(self.state().entries.get(path).cloned())
-    }
-
-    fn range(
-        &self,
-        prefix: &Prefix,
-        after: Option<&RemotePath>,
-        n_max: usize,
-    ) -> Result<Vec<(RemotePath, Indexed)>, IndexError> {
-        let state = self.state();
-        let found = state.entries.iter().filter(|(path, _)| {
-            path.as_str().starts_with(prefix.as_str()) && after.is_none_or(|after| *path > after)
-        });
-        let cloned = found.map(|(path, indexed)| (path.clone(), indexed.clone()));
-        Ok(cloned.take(n_max).collect())
-    }
-}
-
-impl Journal for Memory {
-    fn log(&self) -> &dyn Log {
-        self
-    }
-
-    fn index(&self) -> &dyn Index {
-        self
-    }
-
-    fn reopened(self) -> Self {
-        self
-    }
 }
 
 pub(crate) fn path(text: &str) -> RemotePath {
@@ -200,7 +140,7 @@ pub(crate) fn draft(changes: Vec<Change>, conditions: Vec<Condition>) -> Draft {
     Draft {
         identity: "spiffe://acme.internal/client/dev".parse().unwrap(),
         time: Timestamp::UNIX_EPOCH,
-        changes,
+        matter: Matter::Files(changes),
         conditions,
     }
 }
@@ -221,4 +161,45 @@ pub(crate) fn rename(from: &str, to: &str) -> Change {
         to: path(to),
         entry: entry(2),
     }
+}
+
+pub(crate) fn topic(text: &str) -> Topic {
+    text.parse().unwrap()
+}
+
+/// So many seconds after the beginning of time.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
+}
+
+/// A message of the client dev.
+pub(crate) fn message(to: &str, payload: &[u8]) -> Message {
+    Message {
+        topic: topic(to),
+        payload: Payload::Inline(Arc::from(payload)),
+        dedup_id: None,
+        reply_wanted: false,
+        reply_to: None,
+    }
+}
+
+pub(crate) fn said(message: Message, seconds: i64) -> Draft {
+    Draft {
+        time: at(seconds),
+        matter: Matter::Message(message),
+        ..draft(vec![], vec![])
+    }
+}
+
+/// The message to `to` that says `payload`, at the beginning of time.
+pub(crate) fn say(to: &str, payload: &[u8]) -> Draft {
+    said(message(to, payload), 0)
+}
+
+pub(crate) fn attached(seed: u8, size: u64) -> Payload {
+    Payload::Attached(Attached {
+        content: ContentId::from_random([seed; 16]),
+        size,
+        digest: Digest::of(&[seed]),
+    })
 }

@@ -2,7 +2,8 @@
 
 use fsvc::log::{Condition, Conflict, Draft, Sequence};
 
-use crate::journal::{Journal, Memory, draft, embedded, open_at, path, put};
+use crate::journal::{Journal, draft, embedded, open_at, page, path, put};
+use crate::memory::Memory;
 
 const N_RACERS: usize = 16;
 
@@ -45,7 +46,7 @@ fn sequences_begin_at_one_and_have_no_gaps(journal: &impl Journal) {
     assert_eq!(results[2], Ok(Sequence(2)));
     assert_eq!(append_one(journal, once("/c")), Ok(Sequence(3)));
     assert_eq!(journal.log().head().unwrap(), Sequence(3));
-    let read = journal.log().read(Sequence(0), 10).unwrap();
+    let read = journal.log().read(Sequence(0), page(10)).unwrap();
     let sequences: Vec<u64> = read.iter().map(|record| record.sequence.0).collect();
     assert_eq!(sequences, [1, 2, 3]);
 }
@@ -83,7 +84,7 @@ fn conditions_see_the_drafts_before_them(journal: &impl Journal) {
 fn reading_is_bounded_and_starts_anywhere(journal: &impl Journal) {
     let batch: Vec<Draft> = (0..10).map(|n| once(&format!("/f{n}"))).collect();
     journal.append(&batch);
-    let read = |from, n_max| journal.log().read(Sequence(from), n_max).unwrap();
+    let read = |from, n_max| journal.log().read(Sequence(from), page(n_max)).unwrap();
     assert_eq!(read(1, 3).len(), 3);
     assert_eq!(read(9, 5).len(), 2);
     assert_eq!(read(4, 1)[0].sequence, Sequence(4));
@@ -95,10 +96,10 @@ fn reading_is_bounded_and_starts_anywhere(journal: &impl Journal) {
 fn what_was_appended_is_there_after_reopening<J: Journal>(journal: J) {
     let batch = [once("/a"), once("/b/c")];
     journal.log().append(&batch, Sequence(1)).unwrap();
-    let before = journal.log().read(Sequence(1), 10).unwrap();
+    let before = journal.log().read(Sequence(1), page(10)).unwrap();
     assert_eq!(before[0], batch[0].clone().into_record(Sequence(1)));
     let journal = journal.reopened();
-    assert_eq!(journal.log().read(Sequence(1), 10).unwrap(), before);
+    assert_eq!(journal.log().read(Sequence(1), page(10)).unwrap(), before);
     assert_eq!(journal.log().published().unwrap(), Sequence(1));
     assert_eq!(append_one(&journal, once("/d")), Ok(Sequence(3)));
 }

@@ -7,32 +7,44 @@
 )]
 
 // The parts, through their seams.
+mod attachments;
+mod cursors_suite;
 mod database_faults;
 mod index_suite;
 mod journal;
 mod log_suite;
+mod memory;
+mod messages_suite;
 mod pki;
 mod policy_refusals;
 mod policy_suite;
+mod power_cut;
+mod retention;
 mod store_faults;
 mod store_local;
 mod store_races;
 mod store_suite;
 
 // The program.
+mod attack;
+mod bit_rot;
 mod certificates;
 mod crash;
+mod crash_messages;
 mod docs;
 mod drain;
 mod faults;
 mod harness;
 mod matrix;
+mod messages;
 mod names;
 mod properties;
 mod python_client;
 mod raw;
+mod reconcile;
 mod refusals;
 mod rights;
+mod rights_of_messages;
 mod round_trip;
 mod session;
 mod start;
@@ -40,4 +52,5 @@ mod strange_servers;
 mod tidy;
 mod torn;
 mod transport;
+mod watch;
 mod wire;

@@ -43,7 +43,7 @@ fn name() -> impl Strategy<Value = RemotePath> {
 }
 
 fn number() -> impl Strategy<Value = u64> {
-    0..=fsvc::protocol::INTEGER_MAX
+    0..=fsvc::json::INTEGER_MAX
 }
 
 fn op() -> impl Strategy<Value = Op> {

@@ -53,6 +53,15 @@ impl Raw {
         Some((header[0], content))
     }
 
+    /// The next frame, if it comes whole before the connection ends, however that does.
+    pub fn try_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let mut header = [0; 5];
+        self.stream.read_exact(&mut header).ok()?;
+        let mut content = vec![0; u32::from_be_bytes(header[1..].try_into().unwrap()) as usize];
+        self.stream.read_exact(&mut content).ok()?;
+        Some((header[0], content))
+    }
+
     /// The next frame, which must be a message.
     #[track_caller]
     pub fn answer(&mut self) -> Value {

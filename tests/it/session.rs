@@ -9,11 +9,14 @@ use fsvc::database::Database;
 use fsvc::digest::Digest;
 use fsvc::identity::Identity;
 use fsvc::index::embedded::EmbeddedIndex;
+use fsvc::log::cursors::EmbeddedCursors;
 use fsvc::log::embedded::EmbeddedLog;
+use fsvc::log::{Keep, Retention};
 use fsvc::ops::{Parts, Service};
 use fsvc::policy::Policy;
 use fsvc::session::{Session, Shared};
 use fsvc::store::local::LocalStore;
+use fsvc::topics::Topics;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -44,11 +47,22 @@ fn shared(root: &std::path::Path) -> Shared {
     };
     let store = Arc::new(LocalStore::open(root, 0).unwrap());
     let database = Arc::new(Database::open(&root.join(".fsvc/log.redb")).unwrap());
-    let index = Arc::new(EmbeddedIndex::open(Arc::clone(&database)).unwrap());
-    let log = Arc::new(EmbeddedLog::open(database, Arc::clone(&index)).unwrap());
+    let index = Arc::new(EmbeddedIndex::open(Arc::clone(&database), Keep::everything()).unwrap());
+    let log = Arc::new(EmbeddedLog::open(Arc::clone(&database), Arc::clone(&index)).unwrap());
     let policy = Policy::parse(POLICY).unwrap();
+    let cursors = Arc::new(EmbeddedCursors::open(database).unwrap());
+    let topics = Topics::none(Retention {
+        age: Duration::MAX,
+        size: u64::MAX,
+    });
+    let parts = Parts {
+        log,
+        index,
+        store,
+        cursors,
+    };
     let (service, _) =
-        Service::open(Parts { log, index, store }, policy, limits.file_size_max).unwrap();
+        Service::open(parts, policy, Arc::new(topics), limits.file_size_max).unwrap();
     Shared {
         service: Arc::new(service),
         transfers: Arc::new(Semaphore::new(limits.transfers_max)),

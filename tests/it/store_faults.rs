@@ -11,7 +11,7 @@ use fsvc::store::local::LocalStore;
 use fsvc::store::{Publication, Published, Store, StoreError};
 
 use crate::store_local::{empty, n_staged, scratch};
-use crate::store_suite::{names, path, place, put, read, seal};
+use crate::store_suite::{names, path, place, put, read, read_attached, seal};
 
 #[test]
 fn a_full_disk_is_refused_and_leaves_nothing() {
@@ -85,6 +85,8 @@ fn a_failed_sync_ends_all_changes() {
         "store.seal.fsync=EIO@1",
         "store.sync.fsync=EIO@1",
         "store.publish.rename=EIO@1",
+        "store.attach=EIO@1",
+        "store.attach.after=EIO@1",
     ] {
         let (scratch, store) = empty();
         put(&store, "/old", b"old");
@@ -94,6 +96,10 @@ fn a_failed_sync_ends_all_changes() {
         let mut upload = store.begin(None).unwrap();
         upload.write(b"new").unwrap();
         let failed = upload.seal().and_then(|sealed| {
+            if plan.starts_with("store.attach") {
+                let content = sealed.content;
+                store.publish(&Publication::Attach { content })?;
+            }
             store.publish(&place(sealed, "/new"))?;
             store.sync()
         });
@@ -140,7 +146,9 @@ fn a_step_broken_off_anywhere_can_be_done_again() {
         put(&store, "/new/file", b"old");
         let sealed = seal(&store, b"new");
         let deep = seal(&store, b"deep");
+        let content = seal(&store, b"attached").content;
         let steps = [
+            Publication::Attach { content },
             place(sealed, "/new/file"),
             place(deep, "/made/for/it"),
             Publication::Rename {
@@ -175,6 +183,7 @@ fn a_step_broken_off_anywhere_can_be_done_again() {
         assert_eq!(read(&store, "/new/file").unwrap(), b"new", "{point}");
         assert_eq!(read(&store, "/made/for/it").unwrap(), b"deep", "{point}");
         assert_eq!(read(&store, "/e/f/moved").unwrap(), b"moved", "{point}");
+        assert_eq!(read_attached(&store, content).unwrap(), b"attached");
         assert_eq!(n_staged(&root), 0, "{point}");
     }
 }

@@ -1,6 +1,7 @@
 //! What the store in a directory tree does beyond the common suite: what other programs put into
 //! the tree is listed at most, and followed nowhere.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
@@ -12,7 +13,7 @@ use fsvc::store::{Publication, Published, Store, StoreError};
 use rustix::fs::{CWD, FileType, Mode, makedev, mkfifoat, mknodat};
 
 use crate::store_faults::Mount;
-use crate::store_suite::{self, names, paged, path, put, read};
+use crate::store_suite::{self, names, paged, path, put, read, read_attached, seal};
 
 /// A directory of its own for a test, in memory where there is such a file system.
 pub(crate) fn scratch() -> tempfile::TempDir {
@@ -40,7 +41,7 @@ fn the_suite_holds() {
         eprintln!("{name}");
         let (scratch, store) = empty();
         case(&store);
-        store.sweep(&std::collections::HashSet::new()).unwrap();
+        store.sweep(&HashSet::new()).unwrap();
         assert_eq!(n_staged(&scratch.path().join("root")), 0, "{name}");
     }
 }
@@ -52,7 +53,8 @@ fn a_root_is_for_one_server() {
     let second = LocalStore::open(&root, 0).err().unwrap();
     assert!(second.to_string().contains("another server"), "{second}");
     let mode = |name| fs::metadata(root.join(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(".fsvc"), mode(".fsvc/staging")), (0o700, 0o700));
+    let private = [".fsvc", ".fsvc/staging", ".fsvc/attached"];
+    assert_eq!(private.map(mode), [0o700; 3]);
     drop(store);
     LocalStore::open(&root, 0).unwrap();
     fs::write(scratch.path().join("file"), "").unwrap();
@@ -62,6 +64,37 @@ fn a_root_is_for_one_server() {
     fs::create_dir(&linked).unwrap();
     symlink(root.join(".fsvc"), linked.join(".fsvc")).unwrap();
     assert!(LocalStore::open(&linked, 0).is_err());
+}
+
+#[test]
+fn what_was_attached_is_there_after_reopening() {
+    let (scratch, store) = empty();
+    let root = scratch.path().join("root");
+    let [kept, gone, late] = [b"kept", b"gone", b"late"].map(|text| seal(&store, text).content);
+    for content in [kept, gone] {
+        let step = Publication::Attach { content };
+        assert_eq!(store.publish(&step).unwrap(), Published::Done);
+    }
+    store.sync().unwrap();
+    store.detach(&[gone]).unwrap();
+    drop(store);
+    let store = LocalStore::open(&root, 0).unwrap();
+    // What recovery does: the same again, and what is still staged for it.
+    for content in [kept, late] {
+        let step = Publication::Attach { content };
+        assert_eq!(store.publish(&step).unwrap(), Published::Done);
+    }
+    assert_eq!(store.sweep(&HashSet::new()).unwrap(), 0);
+    assert_eq!(read_attached(&store, kept).unwrap(), b"kept");
+    assert_eq!(read_attached(&store, late).unwrap(), b"late");
+    assert!(matches!(
+        read_attached(&store, gone),
+        Err(StoreError::NotFound)
+    ));
+    assert_eq!(
+        fs::read_dir(root.join(".fsvc/attached")).unwrap().count(),
+        2
+    );
 }
 
 #[test]

@@ -4,9 +4,9 @@
 
 use std::collections::HashSet;
 
-use fsvc::content::Stamp;
+use fsvc::content::{ContentId, Stamp};
 use fsvc::path::{Prefix, RemotePath};
-use fsvc::store::{Name, Names, Publication, Published, Sealed, Store, StoreError};
+use fsvc::store::{Content, Name, Names, Publication, Published, Sealed, Store, StoreError};
 
 /// One thing that a store must do.
 pub(crate) type Case = fn(&dyn Store);
@@ -45,6 +45,20 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     (
         "pages_add_up_to_the_directory",
         pages_add_up_to_the_directory,
+    ),
+    ("attaching_can_be_done_twice", attaching_can_be_done_twice),
+    (
+        "what_is_attached_is_in_no_tree",
+        what_is_attached_is_in_no_tree,
+    ),
+    ("detaching_can_be_done_twice", detaching_can_be_done_twice),
+    (
+        "what_is_nowhere_cannot_be_attached",
+        what_is_nowhere_cannot_be_attached,
+    ),
+    (
+        "an_open_attachment_stays_what_it_was",
+        an_open_attachment_stays_what_it_was,
     ),
 ];
 
@@ -85,7 +99,15 @@ pub(crate) fn put(store: &dyn Store, to: &str, content: &[u8]) -> Stamp {
 
 /// All of a file, in pieces as the server reads them.
 pub(crate) fn read(store: &dyn Store, from: &str) -> Result<Vec<u8>, StoreError> {
-    let content = store.open(&path(from))?;
+    read_all(&*store.open(&path(from))?)
+}
+
+/// All of an attached content.
+pub(crate) fn read_attached(store: &dyn Store, id: ContentId) -> Result<Vec<u8>, StoreError> {
+    read_all(&*store.open_attached(id)?)
+}
+
+fn read_all(content: &dyn Content) -> Result<Vec<u8>, StoreError> {
     let mut whole = Vec::new();
     let mut piece = vec![0; 64 << 10];
     loop {
@@ -363,4 +385,80 @@ pub(crate) fn paged(store: &dyn Store, directory: &Prefix, n_max: usize) -> Vec<
             return all;
         }
     }
+}
+
+fn attach(store: &dyn Store, content: ContentId, expected: Published) {
+    check_done(store, &Publication::Attach { content }, expected);
+}
+
+fn attaching_can_be_done_twice(store: &dyn Store) {
+    for size in [0, 1, 100_000] {
+        let content: Vec<u8> = (0..=250).cycle().take(size).collect();
+        let sealed = seal(store, &content);
+        for _ in 0..2 {
+            attach(store, sealed.content, Published::Done);
+            let opened = store.open_attached(sealed.content).unwrap();
+            assert_eq!(opened.stamp(), sealed.stamp);
+            assert!(read_attached(store, sealed.content).unwrap() == content);
+        }
+        // It is no longer staged: a sweep leaves it, and it cannot be placed.
+        assert_eq!(store.sweep(&HashSet::new()).unwrap(), 0);
+        store.discard(sealed.content);
+        check_done(store, &place(sealed, "/x"), Published::Missing);
+        assert!(read_attached(store, sealed.content).unwrap() == content);
+    }
+}
+
+fn what_is_attached_is_in_no_tree(store: &dyn Store) {
+    let sealed = seal(store, b"attached");
+    attach(store, sealed.content, Published::Done);
+    check_names(store, "/", &[]);
+    put(store, "/x", b"file");
+    assert_eq!(read(store, "/x").unwrap(), b"file");
+    assert_eq!(read_attached(store, sealed.content).unwrap(), b"attached");
+    check_names(store, "/", &["x"]);
+}
+
+fn detaching_can_be_done_twice(store: &dyn Store) {
+    let [gone, kept] = [b"gone", b"kept"].map(|content| seal(store, content).content);
+    attach(store, gone, Published::Done);
+    attach(store, kept, Published::Done);
+    let never = ContentId::from_random([9; 16]);
+    for _ in 0..2 {
+        store.detach(&[never, gone]).unwrap();
+        store.detach(&[]).unwrap();
+        let opened = read_attached(store, gone);
+        assert!(matches!(opened, Err(StoreError::NotFound)), "{opened:?}");
+        assert_eq!(read_attached(store, kept).unwrap(), b"kept");
+    }
+    // What is gone is nowhere.
+    attach(store, gone, Published::Missing);
+}
+
+fn what_is_nowhere_cannot_be_attached(store: &dyn Store) {
+    let never = ContentId::from_random([9; 16]);
+    attach(store, never, Published::Missing);
+    let discarded = seal(store, b"discarded").content;
+    store.discard(discarded);
+    attach(store, discarded, Published::Missing);
+    let placed = seal(store, b"placed");
+    check_done(store, &place(placed, "/x"), Published::Done);
+    attach(store, placed.content, Published::Missing);
+    assert_eq!(read(store, "/x").unwrap(), b"placed");
+    for content in [never, discarded, placed.content] {
+        let opened = read_attached(store, content);
+        assert!(matches!(opened, Err(StoreError::NotFound)), "{opened:?}");
+    }
+    // The store goes on.
+    put(store, "/y", b"file");
+}
+
+fn an_open_attachment_stays_what_it_was(store: &dyn Store) {
+    let sealed = seal(store, b"old");
+    attach(store, sealed.content, Published::Done);
+    let open = store.open_attached(sealed.content).unwrap();
+    store.detach(&[sealed.content]).unwrap();
+    let mut buffer = [0; 8];
+    assert_eq!(open.read_at(&mut buffer, 0).unwrap(), 3);
+    assert_eq!(&buffer[..3], b"old");
 }

@@ -4,6 +4,7 @@
 //! the same file system, and appears by rename. After an error that may have cost content the store
 //! takes no more changes.
 
+mod attached;
 mod confine;
 mod directories;
 mod list;
@@ -29,6 +30,7 @@ use tracing::error;
 use crate::content::{ContentId, Stamp};
 use crate::path::{Prefix, RESERVED_PREFIX, RemotePath};
 use crate::store::{Content, Names, Publication, Published, Store, StoreError, Upload};
+use attached::Attachments;
 use confine::Tree;
 use directories::Dirty;
 use publish::Publisher;
@@ -44,6 +46,7 @@ const LARGE_SIZE: u64 = 1 << 20;
 pub struct LocalStore {
     tree: Tree,
     staging: Arc<Staging>,
+    attached: Attachments,
     /// Held while names of the tree change, so that no name is relied on before its directory is
     /// known to need a sync.
     dirty: Mutex<Dirty>,
@@ -75,8 +78,10 @@ impl LocalStore {
         let private = private_directory(&top, RESERVED_PREFIX).map_err(opening)?;
         let lock = lock(&private)?;
         let staged = private_directory(&private, "staging").map_err(opening)?;
+        let attached = private_directory(&private, "attached").map_err(opening)?;
         Ok(Self {
             tree,
+            attached: Attachments(attached),
             staging: Arc::new(Staging::new(staged, reserve)?),
             dirty: Mutex::default(),
             syncing: Mutex::default(),
@@ -128,6 +133,7 @@ impl Store for LocalStore {
         let mut publisher = Publisher {
             tree: &self.tree,
             staging: &self.staging,
+            attached: &self.attached,
             dirty: &mut dirty,
             reaper: &self.reaper,
         };
@@ -154,6 +160,15 @@ impl Store for LocalStore {
             let _ = fadvise(&file, 0, None, Advice::Sequential);
         }
         Ok(Box::new(LocalContent { file, stamp }))
+    }
+
+    fn open_attached(&self, content: ContentId) -> Result<Box<dyn Content>, StoreError> {
+        let (file, stamp) = self.attached.open(content)?;
+        Ok(Box::new(LocalContent { file, stamp }))
+    }
+
+    fn detach(&self, contents: &[ContentId]) -> Result<(), StoreError> {
+        self.attached.remove(contents)
     }
 
     fn stat(&self, path: &RemotePath) -> Result<Stamp, StoreError> {

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
+use super::attached::Attachments;
 use super::confine::{Tree, stamp, status};
 use super::directories::{Dirty, clear_hollow, make_parent, parent, prune};
 use super::failed;
@@ -26,6 +27,7 @@ const ATTEMPTS_MAX: usize = 16;
 pub(super) struct Publisher<'a> {
     pub(super) tree: &'a Tree,
     pub(super) staging: &'a Staging,
+    pub(super) attached: &'a Attachments,
     pub(super) dirty: &'a mut Dirty,
     pub(super) reaper: &'a Reaper,
 }
@@ -46,6 +48,11 @@ impl Publisher<'_> {
             } => self.place(*content, *stamp, path),
             Publication::Rename { from, to, stamp } => self.rename(from, to, *stamp),
             Publication::Remove { path, stamp } => self.remove(path, *stamp),
+            Publication::Attach { content } => {
+                let (outcome, directory) = self.attached.take(&self.staging.directory, *content)?;
+                self.dirty.insert(directory);
+                Ok(outcome)
+            }
         }
     }
 

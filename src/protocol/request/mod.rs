@@ -2,15 +2,23 @@
 //!
 //! A field that is not known is refused: a condition that was passed over would be a lost file.
 
+mod files;
+mod messages;
+
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::ErrorCode;
 use super::json::{self, JsonError};
 use crate::escape::Escaped;
-use crate::path::{Prefix, RemotePath};
+
+pub use files::{Conditions, Copy, Get, List, Move, Put, Question, Remove, Stat};
+pub use messages::{
+    Ack, Answer, Call, Fetch, Forget, Last, LogVerify, Member, Publish, Reconcile, Stage, Start,
+    Subscribe, Topics, Watch,
+};
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,98 +47,40 @@ pub enum Op {
     Copy(Copy),
     /// Ask whether a request would be allowed.
     Can(Question),
+    /// Send a message, or several; a body follows.
+    Publish(Publish),
+    /// Turn the connection into a stream of messages.
+    Subscribe(Subscribe),
+    /// Turn the connection into a stream of changes of files.
+    Watch(Watch),
+    /// Say that what a cursor gave is done with.
+    Ack(Ack),
+    /// Take a cursor away.
+    Forget(Forget),
+    /// Read what is attached to a message; a body follows the answer.
+    Fetch(Fetch),
+    /// Send a message and wait for its reply; a body follows.
+    Call(Call),
+    /// Reply to a message; a body follows.
+    Answer(Answer),
+    /// Read one page of the topics.
+    Topics(Topics),
+    /// Read the latest message of each topic.
+    Last(Last),
+    /// Stage a content for a set; a body follows.
+    Stage(Stage),
+    /// Record what other programs did in the tree.
+    Reconcile(Reconcile),
+    /// Look for damaged records.
+    LogVerify(LogVerify),
+    /// Commit a set of files, its members line by line in the body that follows.
+    Commit,
+    /// Read what the log says of itself.
+    LogStats,
     /// Ask who the certificate says the client is.
     Whoami,
     /// Ask for a sign of life.
     Ping,
-}
-
-/// What must hold about a file for a change to be made; checked inside the append.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conditions {
-    /// No file may be there.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub if_absent: bool,
-    /// The file must be there, at this version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub if_version: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Put {
-    pub path: RemotePath,
-    /// How many bytes will come, where the sender knows it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub size: Option<u64>,
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub if_absent: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub if_version: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Get {
-    pub path: RemotePath,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stat {
-    pub path: RemotePath,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct List {
-    pub path: Prefix,
-    /// The last name of the page before; names after it are given.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Remove {
-    pub path: RemotePath,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub if_version: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Move {
-    pub from: RemotePath,
-    pub to: RemotePath,
-    /// No file may be at `to`.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub if_absent: bool,
-    /// The version that `from` must be at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub if_version: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Copy {
-    pub from: RemotePath,
-    pub to: RemotePath,
-    /// No file may be at `to`.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub if_absent: bool,
-    /// The version that `from` must be at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub if_version: Option<u64>,
-}
-
-/// `can`: an action as the policy spells it, and what it would be done on, as the policy spells it
-/// (`/a/b` or `topic:a/b`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Question {
-    pub action: String,
-    pub on: String,
 }
 
 /// Why bytes are not a request. The frame was whole, so the connection lives on.
@@ -172,16 +122,6 @@ impl RequestError {
     }
 }
 
-impl Put {
-    /// The conditions, as one value.
-    pub const fn conditions(&self) -> Conditions {
-        Conditions {
-            if_absent: self.if_absent,
-            if_version: self.if_version,
-        }
-    }
-}
-
 impl Op {
     /// The op's name on the wire.
     pub const fn name(&self) -> &'static str {
@@ -194,6 +134,21 @@ impl Op {
             Self::Move(_) => "move",
             Self::Copy(_) => "copy",
             Self::Can(_) => "can",
+            Self::Publish(_) => "publish",
+            Self::Subscribe(_) => "subscribe",
+            Self::Watch(_) => "watch",
+            Self::Ack(_) => "ack",
+            Self::Forget(_) => "forget",
+            Self::Fetch(_) => "fetch",
+            Self::Call(_) => "request",
+            Self::Answer(_) => "reply",
+            Self::Topics(_) => "topics",
+            Self::Last(_) => "last",
+            Self::Stage(_) => "stage",
+            Self::Reconcile(_) => "reconcile",
+            Self::LogVerify(_) => "log_verify",
+            Self::Commit => "commit",
+            Self::LogStats => "log_stats",
             Self::Whoami => "whoami",
             Self::Ping => "ping",
         }
@@ -209,7 +164,22 @@ impl Op {
             Self::Move(fields) => serde_json::to_value(fields),
             Self::Copy(fields) => serde_json::to_value(fields),
             Self::Can(fields) => serde_json::to_value(fields),
-            Self::Whoami | Self::Ping => Ok(Value::Object(Map::new())),
+            Self::Publish(fields) => serde_json::to_value(fields),
+            Self::Subscribe(fields) => serde_json::to_value(fields),
+            Self::Watch(fields) => serde_json::to_value(fields),
+            Self::Ack(fields) => serde_json::to_value(fields),
+            Self::Forget(fields) => serde_json::to_value(fields),
+            Self::Fetch(fields) => serde_json::to_value(fields),
+            Self::Call(fields) => serde_json::to_value(fields),
+            Self::Answer(fields) => serde_json::to_value(fields),
+            Self::Topics(fields) => serde_json::to_value(fields),
+            Self::Last(fields) => serde_json::to_value(fields),
+            Self::Stage(fields) => serde_json::to_value(fields),
+            Self::Reconcile(fields) => serde_json::to_value(fields),
+            Self::LogVerify(fields) => serde_json::to_value(fields),
+            Self::Commit | Self::LogStats | Self::Whoami | Self::Ping => {
+                Ok(Value::Object(Map::new()))
+            }
         }
     }
 }
@@ -237,6 +207,21 @@ impl Request {
             "move" => Op::Move(fields(id, "move", map)?),
             "copy" => Op::Copy(fields(id, "copy", map)?),
             "can" => Op::Can(fields(id, "can", map)?),
+            "publish" => Op::Publish(fields(id, "publish", map)?),
+            "subscribe" => Op::Subscribe(fields(id, "subscribe", map)?),
+            "watch" => Op::Watch(fields(id, "watch", map)?),
+            "ack" => Op::Ack(fields(id, "ack", map)?),
+            "forget" => Op::Forget(fields(id, "forget", map)?),
+            "fetch" => Op::Fetch(fields(id, "fetch", map)?),
+            "request" => Op::Call(fields(id, "request", map)?),
+            "reply" => Op::Answer(fields(id, "reply", map)?),
+            "topics" => Op::Topics(fields(id, "topics", map)?),
+            "last" => Op::Last(fields(id, "last", map)?),
+            "stage" => Op::Stage(fields(id, "stage", map)?),
+            "reconcile" => Op::Reconcile(fields(id, "reconcile", map)?),
+            "log_verify" => Op::LogVerify(fields(id, "log_verify", map)?),
+            "commit" => fields::<Nothing>(id, "commit", map).map(|_| Op::Commit)?,
+            "log_stats" => fields::<Nothing>(id, "log_stats", map).map(|_| Op::LogStats)?,
             "whoami" => fields::<Nothing>(id, "whoami", map).map(|_| Op::Whoami)?,
             "ping" => fields::<Nothing>(id, "ping", map).map(|_| Op::Ping)?,
             other => {
@@ -264,6 +249,17 @@ impl Request {
     }
 }
 
+impl Member {
+    /// Reads one line of the body of `commit`.
+    ///
+    /// # Errors
+    /// The bytes are not strict JSON, or not a member.
+    pub fn decode(line: &[u8]) -> Result<Self, JsonError> {
+        let map = json::object(line)?;
+        serde_json::from_value(Value::Object(map)).map_err(|error| JsonError::of(&error))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
@@ -281,14 +277,6 @@ fn fields<T: DeserializeOwned>(
         return Err(refused(JsonError(text)));
     }
     serde_json::from_value(Value::Object(map)).map_err(|error| refused(JsonError::of(&error)))
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde asks for"
-)]
-const fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 #[cfg(test)]
@@ -318,6 +306,23 @@ mod tests {
         golden(r#"{"id":7,"op":"move","from":"/a","to":"/b","if_absent":true}"#);
         golden(r#"{"id":8,"op":"copy","from":"/a","to":"/b","if_version":2}"#);
         golden(r#"{"id":9,"op":"can","action":"read","on":"/a"}"#);
+        golden(r#"{"id":12,"op":"publish","topic":"a/b","size":3,"dedup_id":"x","lines":true}"#);
+        golden(
+            r#"{"id":13,"op":"subscribe","topics":["a/*","b/**"],"since":0,"cursor":"c","group":true,"ack_timeout":5}"#,
+        );
+        golden(r#"{"id":14,"op":"watch","path":"/a/","since_time":"2026-11-25T10:00:00Z"}"#);
+        golden(r#"{"id":15,"op":"ack","cursor":"c","sequence":7}"#);
+        golden(r#"{"id":16,"op":"forget","cursor":"c"}"#);
+        golden(r#"{"id":17,"op":"fetch","sequence":7}"#);
+        golden(r#"{"id":18,"op":"request","topic":"a","size":3,"timeout":5}"#);
+        golden(r#"{"id":19,"op":"reply","to":7,"size":3}"#);
+        golden(r#"{"id":20,"op":"topics","filter":"a/**","after":"a/b"}"#);
+        golden(r#"{"id":21,"op":"last","topics":["a/*"]}"#);
+        golden(r#"{"id":22,"op":"stage","size":3}"#);
+        golden(r#"{"id":23,"op":"commit"}"#);
+        golden(r#"{"id":24,"op":"reconcile","path":"/a/","after":"/a/b"}"#);
+        golden(r#"{"id":25,"op":"log_stats"}"#);
+        golden(r#"{"id":26,"op":"log_verify","from":1}"#);
         golden(r#"{"id":10,"op":"whoami"}"#);
         golden(r#"{"id":11,"op":"ping"}"#);
     }

@@ -1,0 +1,202 @@
+//! Requests whose answer has a body, into anything that can be written.
+//!
+//! What arrived is given to the caller before it is verified, unless it is small; only the return
+//! says that it is good.
+
+use std::io::{self, Write};
+
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::upload::{SMALL_SIZE_MAX, on_thread};
+use super::{Client, ClientError, Link};
+use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
+use crate::digest::{Digest, Hasher};
+use crate::protocol::{Fetched, FileInfo, Op, Trailer};
+use crate::socket::Transport;
+
+/// An answer that says what the body behind it will be.
+pub(super) trait Announcement: DeserializeOwned {
+    fn size(&self) -> u64;
+    /// Where the server knows it.
+    fn digest(&self) -> Option<Digest>;
+}
+
+impl Announcement for FileInfo {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+}
+
+impl Announcement for Fetched {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn digest(&self) -> Option<Digest> {
+        Some(self.digest)
+    }
+}
+
+/// A body that is whole and verified.
+pub(super) struct Downloaded<T, W> {
+    pub(super) answer: T,
+    pub(super) digest: Digest,
+    pub(super) sink: W,
+}
+
+/// Why a body was not received to its end.
+enum Stopped {
+    Connection(ConnectionError),
+    Sink(io::Error),
+    TooLong(u64),
+}
+
+impl Client {
+    /// Asks, and moves the body behind the answer into the sink.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the body up.
+    pub(super) async fn download<T: Announcement, W: Write + Send + 'static>(
+        &self,
+        request: Op,
+        mut sink: W,
+    ) -> Result<Downloaded<T, W>, ClientError> {
+        let (link, answer) = self.begin_once::<T>(request).await?;
+        let size = answer.size();
+        if size <= SMALL_SIZE_MAX {
+            return self.download_small(link, answer, sink).await;
+        }
+        let Link {
+            connection,
+            hello,
+            next_id,
+        } = link;
+        let receive_all = async move |connection: &mut Connection<_>| {
+            let received = receive(connection, &mut sink, size).await;
+            received.map(|trailer| (trailer, sink))
+        };
+        let moved = connection
+            .on_thread(&CancellationToken::new(), receive_all)
+            .await;
+        let (connection, received) = moved.map_err(|error| self.lost(error))?;
+        let (hasher, trailer, sink) = match received {
+            Ok(((hasher, trailer), sink)) => (hasher, trailer, sink),
+            Err(Stopped::Connection(error)) => return Err(self.lost(error)),
+            Err(Stopped::Sink(error)) => return Err(ClientError::Sink(error)),
+            Err(Stopped::TooLong(arrived)) => {
+                return Err(ClientError::WrongSize {
+                    announced: size,
+                    arrived,
+                });
+            }
+        };
+        self.keep(Link {
+            connection,
+            hello,
+            next_id,
+        });
+        let digest = verify(&answer, &hasher, &trailer)?;
+        Ok(Downloaded {
+            answer,
+            digest,
+            sink,
+        })
+    }
+
+    /// A body that fits one piece is verified before the sink sees it.
+    async fn download_small<T: Announcement, W: Write + Send + 'static>(
+        &self,
+        mut link: Link,
+        answer: T,
+        mut sink: W,
+    ) -> Result<Downloaded<T, W>, ClientError> {
+        let mut content = vec![0; PIECE_SIZE + 1];
+        let piece = link
+            .connection
+            .recv_body(&mut content)
+            .await
+            .map_err(|error| self.lost(error))?;
+        let Piece::End(n, trailer) = piece else {
+            return Err(ClientError::WrongSize {
+                announced: answer.size(),
+                arrived: content.len() as u64,
+            });
+        };
+        self.keep(link);
+        content.truncate(n);
+        let mut hasher = Hasher::new();
+        hasher.update(&content);
+        let digest = verify(&answer, &hasher, &trailer)?;
+        let written = on_thread(move || {
+            sink.write_all(&content)?;
+            sink.flush()?;
+            Ok(sink)
+        });
+        let sink = written.await.map_err(ClientError::Sink)?;
+        Ok(Downloaded {
+            answer,
+            digest,
+            sink,
+        })
+    }
+}
+
+async fn receive<IO: Transport>(
+    connection: &mut Connection<IO>,
+    sink: &mut impl Write,
+    size: u64,
+) -> Result<(Hasher, Trailer), Stopped> {
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; PIECE_SIZE];
+    loop {
+        let (n, trailer) = match connection
+            .recv_body(&mut buffer)
+            .await
+            .map_err(Stopped::Connection)?
+        {
+            Piece::Data(n) => (n, None),
+            Piece::End(n, trailer) => (n, Some(trailer)),
+        };
+        hasher.update(&buffer[..n]);
+        if hasher.size() > size {
+            return Err(Stopped::TooLong(hasher.size()));
+        }
+        sink.write_all(&buffer[..n]).map_err(Stopped::Sink)?;
+        if let Some(trailer) = trailer {
+            sink.flush().map_err(Stopped::Sink)?;
+            return Ok((hasher, trailer));
+        }
+    }
+}
+
+/// What the server announced, in its answer and in the trailer, is what arrived.
+fn verify(
+    answer: &impl Announcement,
+    hasher: &Hasher,
+    trailer: &Trailer,
+) -> Result<Digest, ClientError> {
+    let (size, digest) = match trailer {
+        Trailer::Abort { abort } => return Err(ClientError::Aborted(*abort)),
+        Trailer::Whole { size, digest } => (*size, *digest),
+    };
+    for announced in [answer.size(), size] {
+        if announced != hasher.size() {
+            return Err(ClientError::WrongSize {
+                announced,
+                arrived: hasher.size(),
+            });
+        }
+    }
+    let arrived = hasher.digest();
+    for announced in answer.digest().into_iter().chain([digest]) {
+        if announced != arrived {
+            return Err(ClientError::Corrupt { announced, arrived });
+        }
+    }
+    Ok(arrived)
+}

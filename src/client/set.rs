@@ -1,0 +1,77 @@
+//! Sets: several files that change in one step.
+//!
+//! Contents are staged one by one; nothing is visible of them before the commit, and all is after.
+
+use std::io::Read;
+
+use super::{Client, ClientError};
+use crate::protocol::{Committed, Member, Op, Stage, Staged};
+
+/// Most members of a set.
+pub const MEMBERS_MAX: usize = 10_000;
+
+impl Client {
+    /// Stages a content out of anything that can be read; of `size` bytes, where that is known.
+    ///
+    /// # Errors
+    /// The source or the connection failed, or the server refused.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the content up.
+    pub async fn stage(
+        &self,
+        source: impl Read + Send + 'static,
+        size: Option<u64>,
+    ) -> Result<Staged, ClientError> {
+        self.upload(Op::Stage(Stage { size }), source, size).await
+    }
+
+    /// Commits a set of at most [`MEMBERS_MAX`]. Every file of it has changed when this returns; else
+    /// none has, unless the connection was lost before the answer.
+    ///
+    /// # Errors
+    /// The connection failed, or the server refused.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves open whether the set was committed.
+    pub async fn commit(&self, members: &[Member]) -> Result<Committed, ClientError> {
+        self.upload_bytes(Op::Commit, lines(members)).await
+    }
+}
+
+/// One member a line.
+fn lines(members: &[Member]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (n, member) in members.iter().enumerate() {
+        if n > 0 {
+            body.push(b'\n');
+        }
+        serde_json::to_writer(&mut body, member).expect("a member is plain JSON");
+    }
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_one_member_a_line() {
+        let member = |path: &str, staged: Option<&str>| Member {
+            path: path.parse().unwrap(),
+            staged: staged.map(str::to_owned),
+            remove: staged.is_none(),
+            if_absent: false,
+            if_version: None,
+        };
+        let members = [member("/a", Some("x")), member("/b", None)];
+        let body = lines(&members);
+        let expected = "{\"path\":\"/a\",\"staged\":\"x\"}\n{\"path\":\"/b\",\"remove\":true}";
+        assert_eq!(String::from_utf8(body.clone()).unwrap(), expected);
+        let read: Vec<Member> = body
+            .split(|byte| *byte == b'\n')
+            .map(|line| Member::decode(line).unwrap())
+            .collect();
+        assert_eq!(read, members);
+    }
+}

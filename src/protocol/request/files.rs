@@ -1,0 +1,104 @@
+//! Fields of the ops on files.
+
+use serde::{Deserialize, Serialize};
+
+use crate::path::{Prefix, RemotePath};
+use crate::protocol::is_false;
+
+/// What must hold about a file for a change to be made; checked inside the append.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
+    /// No file may be there.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub if_absent: bool,
+    /// The file must be there, at this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_version: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Put {
+    pub path: RemotePath,
+    /// How many bytes will come, where the sender knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub if_absent: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_version: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Get {
+    pub path: RemotePath,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stat {
+    pub path: RemotePath,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct List {
+    pub path: Prefix,
+    /// The last name of the page before; names after it are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remove {
+    pub path: RemotePath,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_version: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    pub from: RemotePath,
+    pub to: RemotePath,
+    /// No file may be at `to`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub if_absent: bool,
+    /// The version that `from` must be at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_version: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Copy {
+    pub from: RemotePath,
+    pub to: RemotePath,
+    /// No file may be at `to`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub if_absent: bool,
+    /// The version that `from` must be at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_version: Option<u64>,
+}
+
+/// `can`: an action as the policy spells it, and what it would be done on, as the policy spells it
+/// (`/a/b` or `topic:a/b`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    pub action: String,
+    pub on: String,
+}
+
+impl Put {
+    /// The conditions, as one value.
+    pub const fn conditions(&self) -> Conditions {
+        Conditions {
+            if_absent: self.if_absent,
+            if_version: self.if_version,
+        }
+    }
+}
