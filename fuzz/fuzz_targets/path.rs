@@ -2,6 +2,7 @@
 
 #![no_main]
 
+use fsvc::filter::TopicFilter;
 use fsvc::path::{Prefix, RemotePath, Topic};
 use libfuzzer_sys::fuzz_target;
 
@@ -16,5 +17,9 @@ fuzz_target!(|text: &str| {
     }
     if let Ok(topic) = text.parse::<Topic>() {
         assert_eq!(topic.as_str(), text);
+    }
+    if let Ok(filter) = text.parse::<TopicFilter>() {
+        assert_eq!(filter.as_str(), text);
+        assert!(filter.literal().is_none_or(|topic| filter.matches(&topic)));
     }
 });
