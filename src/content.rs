@@ -29,6 +29,18 @@ pub struct Stamp {
     pub modified: Timestamp,
 }
 
+/// What the sender's file system knows about a file; kept and given back, not acted upon.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attributes {
+    /// When the sender's file was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified: Option<Timestamp>,
+    /// Its permission bits, at most 0o777.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+}
+
 impl ContentId {
     /// An id out of random bytes.
     pub const fn from_random(bytes: [u8; 16]) -> Self {

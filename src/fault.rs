@@ -22,6 +22,8 @@ pub const POINTS: &[&str] = &[
     "store.stage.write.after",
     "store.seal.fsync",
     "store.seal.fsync.after",
+    "store.whole.syncfs",
+    "store.whole.syncfs.after",
     "store.mkdir",
     "store.mkdir.after",
     "store.publish.rename",
@@ -39,6 +41,14 @@ pub const POINTS: &[&str] = &[
     "commit.append.after",
     "database.sync",
     "database.sync.after",
+];
+
+/// The points of uploads, which no single request passes.
+pub const PART_POINTS: &[&str] = &[
+    "store.part.write",
+    "store.part.sync",
+    "store.note.write",
+    "store.note.sync",
 ];
 
 /// Most faults in one plan.
@@ -77,6 +87,10 @@ thread_local! {
 /// Keeps a plan armed for the thread that made it; dropping it disarms.
 pub struct ThreadPlan(PhantomData<*const ()>);
 
+fn is_known(name: &str) -> bool {
+    POINTS.contains(&name) || PART_POINTS.contains(&name)
+}
+
 /// Passes a point: does nothing, unless a plan says otherwise.
 ///
 /// # Errors
@@ -86,7 +100,7 @@ pub fn point(name: &'static str) -> io::Result<()> {
     if !cfg!(debug_assertions) {
         return Ok(());
     }
-    debug_assert!(POINTS.contains(&name), "{name} is not in the list");
+    debug_assert!(is_known(name), "{name} is not in the list");
     hit(PLAN.get().map_or(&[], Vec::as_slice), name)?;
     THREAD_PLAN.with_borrow(|plan| hit(plan, name))
 }
@@ -157,6 +171,7 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
     };
     let name = *POINTS
         .iter()
+        .chain(PART_POINTS)
         .find(|point| **point == name)
         .ok_or_else(|| format!("the fault {shown} names no point of this program"))?;
     let at = at

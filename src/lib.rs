@@ -21,6 +21,8 @@ pub mod digest;
 
 pub mod content;
 
+pub mod delta;
+
 pub mod escape;
 
 pub mod fault;

@@ -92,6 +92,12 @@ impl RemotePath {
             .map_or(self.relative(), |(_, name)| name)
     }
 
+    /// Whether the directory that it is in has this name.
+    pub fn is_in(&self, directory: &Prefix) -> bool {
+        let name = self.0.strip_prefix(directory.as_str());
+        name.is_some_and(|name| !name.contains('/'))
+    }
+
     /// The directory that the file is in.
     pub fn parent(&self) -> Prefix {
         let end = self

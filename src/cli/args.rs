@@ -7,8 +7,10 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 use jiff::{Span, SpanRelativeTo};
 
+use super::file_args::{AppendFlags, GetFlags, LsFlags, PutFlags, RmFlags, SyncFlags};
 use super::message_args::{AdminCommand, MessageCommand};
-use crate::path::{Prefix, RemotePath};
+use crate::client::{Delta, N_STREAMS, N_STREAMS_MAX};
+use crate::path::RemotePath;
 
 /// A file service over mutual TLS: the certificate is the identity.
 #[derive(Debug, Parser)]
@@ -42,7 +44,7 @@ pub(super) enum Command {
     )]
     Serve(Box<Serve>),
     #[command(flatten)]
-    Client(ClientCommand),
+    Client(Box<ClientCommand>),
 }
 
 #[derive(Debug, Args)]
@@ -130,6 +132,9 @@ pub(super) struct KeepFlags {
     /// How long it is known what was done to files; how they are now is always known
     #[arg(long, default_value = "30d", value_parser = duration)]
     pub(super) keep_history: Duration,
+    /// How long an upload waits for its next part before it is given up
+    #[arg(long, default_value = "7d", value_parser = duration)]
+    pub(super) keep_uploads: Duration,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -173,35 +178,19 @@ pub(super) enum ClientCommand {
     #[command(
         after_help = "Example: fsvc put report.pdf /reports/2026.pdf\n         \
                             fsvc put *.csv /inbox/\n         tar c dir | fsvc put - /backup/dir.tar\n         \
-                            fsvc put --atomic model.bin index.json /models/7/"
+                            fsvc put --atomic model.bin index.json /models/7/\n         \
+                            fsvc put -r ./site /www"
     )]
-    Put {
-        /// Local files, then the remote path; a remote path that ends in / is a directory
-        #[arg(required = true, num_args = 2.., value_name = "LOCAL... REMOTE")]
-        paths: Vec<String>,
-        /// All of them become visible in one step, or none does
-        #[arg(long)]
-        atomic: bool,
-        /// Only if no file is there
-        #[arg(long, conflicts_with = "if_version")]
-        if_absent: bool,
-        /// Only if the file there has this version
-        #[arg(long, value_name = "N")]
-        if_version: Option<u64>,
-        #[command(flatten)]
-        common: Common,
-    },
+    Put(Box<PutFlags>),
     /// Fetch a file; - is standard output
     #[command(
-        after_help = "Example: fsvc get /reports/2026.pdf\n         fsvc get /reports/2026.pdf - | wc -c"
+        after_help = "Example: fsvc get /reports/2026.pdf\n         fsvc get /reports/2026.pdf - | wc -c\n         \
+                            fsvc get -r /reports ./reports"
     )]
-    Get {
-        remote: RemotePath,
-        /// Where to put it [default: its name, in this directory]
-        local: Option<PathBuf>,
-        #[command(flatten)]
-        common: Common,
-    },
+    Get(Box<GetFlags>),
+    /// Put bytes behind those of a file, in one step
+    #[command(after_help = "Example: fsvc append today.log /logs/all.log")]
+    Append(AppendFlags),
     /// Print files to standard output
     #[command(after_help = "Example: fsvc cat /etc/motd")]
     Cat {
@@ -211,16 +200,8 @@ pub(super) enum ClientCommand {
         common: Common,
     },
     /// List a directory
-    #[command(after_help = "Example: fsvc ls -l /reports")]
-    Ls {
-        #[arg(default_value = "/")]
-        remote: Prefix,
-        /// Size, time and version too
-        #[arg(long, short)]
-        long: bool,
-        #[command(flatten)]
-        common: Common,
-    },
+    #[command(after_help = "Example: fsvc ls -l /reports\n         fsvc ls -r / --include '*.pdf'")]
+    Ls(Box<LsFlags>),
     /// Show what is known about files
     #[command(after_help = "Example: fsvc stat /reports/2026.pdf --json")]
     Stat {
@@ -230,16 +211,17 @@ pub(super) enum ClientCommand {
         common: Common,
     },
     /// Remove files
-    #[command(after_help = "Example: fsvc rm /reports/2025.pdf")]
-    Rm {
-        #[arg(required = true)]
-        remote: Vec<RemotePath>,
-        /// Only if the file has this version
-        #[arg(long, value_name = "N")]
-        if_version: Option<u64>,
-        #[command(flatten)]
-        common: Common,
-    },
+    #[command(
+        after_help = "Example: fsvc rm /reports/2025.pdf\n         fsvc rm -r /reports --dry-run"
+    )]
+    Rm(Box<RmFlags>),
+    /// Make a directory of the server like a local folder, or the other way round
+    #[command(after_help = "Example: fsvc sync ./site fsvc:/www --delete\n         \
+                            fsvc sync fsvc:/www ./site --dry-run\n         \
+                            fsvc sync ./inbox fsvc:/inbox --watch\n\
+                            The server's side is written fsvc:/path, since /path may be a local folder as well. \
+                            Files are compared by content; symbolic links are passed over.")]
+    Sync(Box<SyncFlags>),
     /// Give a file another name
     #[command(after_help = "Example: fsvc mv /inbox/a.json /done/a.json")]
     Mv(FromTo),
@@ -291,16 +273,40 @@ pub(super) struct FromTo {
     pub(super) common: Common,
 }
 
+/// How a large file is moved.
+#[derive(Debug, Clone, Copy, Args)]
+pub(super) struct Streams {
+    /// Connections that a large file is moved over
+    #[arg(long = "streams", value_name = "N", default_value_t = N_STREAMS, value_parser = streams)]
+    pub(super) n_streams: usize,
+}
+
+fn streams(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if (1..=N_STREAMS_MAX).contains(&n) => Ok(n),
+        _ => Err(format!("a number from 1 to {N_STREAMS_MAX}")),
+    }
+}
+
+pub(super) fn delta(text: &str) -> Result<Delta, String> {
+    match text {
+        "auto" => Ok(Delta::Auto),
+        "always" => Ok(Delta::Always),
+        "never" => Ok(Delta::Never),
+        _ => Err("auto, always or never".to_owned()),
+    }
+}
+
 /// What every client command takes.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection and output")]
 pub(super) struct Common {
-    /// Where the server is
+    /// Where the server is; several with commas between, any of which will do
     #[arg(
         long,
         env = "FSVC_SERVER",
         default_value = "localhost:7443",
-        value_name = "HOST:PORT"
+        value_name = "HOST:PORT,..."
     )]
     pub(super) server: String,
     /// Where ca.pem and clients/ are
@@ -324,6 +330,9 @@ pub(super) struct Common {
     /// Longest wait for an answer, or standstill inside a body
     #[arg(long, default_value = "60s", value_parser = duration)]
     pub(super) stall_timeout: Duration,
+    /// How long an interruption is waited out, since something last moved; 0s for never
+    #[arg(long, env = "FSVC_RETRY_FOR", default_value = "2m", value_parser = patience)]
+    pub(super) retry_for: Duration,
     /// Print one JSON object a line
     #[arg(long)]
     pub(super) json: bool,
@@ -336,20 +345,30 @@ impl ClientCommand {
     /// What the command has in common with the others.
     pub(super) const fn common(&self) -> &Common {
         match self {
-            Self::Put { common, .. }
-            | Self::Get { common, .. }
+            Self::Put(flags) => &flags.common,
+            Self::Ls(flags) => &flags.common,
+            Self::Rm(flags) => &flags.common,
+            Self::Get(flags) => &flags.common,
+            Self::Append(AppendFlags { common, .. })
             | Self::Cat { common, .. }
-            | Self::Ls { common, .. }
             | Self::Stat { common, .. }
-            | Self::Rm { common, .. }
             | Self::Mv(FromTo { common, .. })
             | Self::Cp(FromTo { common, .. })
             | Self::Ping { common }
             | Self::Whoami { common }
             | Self::Can { common, .. } => common,
+            Self::Sync(flags) => &flags.common,
             Self::Message(command) => command.common(),
             Self::Admin(command) => command.common(),
         }
+    }
+}
+
+/// A time, or none.
+fn patience(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" => Ok(Duration::ZERO),
+        text => duration(text),
     }
 }
 

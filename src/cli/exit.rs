@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use crate::client::ClientError;
+use crate::client::tree::{ListingError, TreeError};
 use crate::protocol::ErrorCode;
 
 /// How a command ended.
@@ -37,6 +38,7 @@ impl Exit {
                 _ => Self::Connect,
             },
             ClientError::ServerName(_) => Self::Usage,
+            ClientError::Unsettled(_) | ClientError::NotInTime { .. } => Self::State,
             ClientError::Tls(_)
             | ClientError::Connect { .. }
             | ClientError::Refused(_)
@@ -50,8 +52,25 @@ impl Exit {
             | ClientError::Corrupt { .. }
             | ClientError::WrongSize { .. }
             | ClientError::Aborted(_)
+            | ClientError::SourceChanged
+            | ClientError::UploadLost(_)
             | ClientError::Source(_)
+            | ClientError::TooMany { .. }
             | ClientError::Sink(_) => Self::Failed,
+        }
+    }
+
+    /// How a tree that failed altogether ends the command.
+    pub(super) fn of_tree(error: &TreeError) -> Self {
+        match error {
+            TreeError::Client(error) | TreeError::Listing(ListingError::Client(error)) => {
+                Self::of(error)
+            }
+            TreeError::Shared(error) => Self::of(error),
+            TreeError::Refused(reply) => Self::of_code(reply.code),
+            TreeError::Member { source, .. } => Self::of_tree(source),
+            TreeError::NoMember(_) => Self::Usage,
+            _ => Self::Failed,
         }
     }
 

@@ -2,14 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
-
-use serde_json::json;
 
 use super::args::{ClientCommand, Common, FromTo};
 use super::exit::Exit;
-use super::output::{Output, complain, is_broken_pipe, long_line, seconds};
-use super::{administration, messages, set, transfer};
+use super::output::{Output, complain, is_broken_pipe, long_line};
+use super::{about, administration, messages, set, sync, transfer, tree};
+use crate::client::tree::TreeError;
 use crate::client::{Client, ClientError, Options};
 use crate::escape::Escaped;
 use crate::path::{Prefix, RemotePath};
@@ -20,6 +18,8 @@ use crate::tls::client::{Files, OwnFiles};
 pub(super) enum Failure {
     /// A request failed; the text says what was tried.
     Request(String, ClientError),
+    /// The same of a tree, altogether.
+    Tree(String, Box<TreeError>),
     /// Standard output failed.
     Output(io::Error),
     /// The command line does not fit.
@@ -67,37 +67,48 @@ pub(super) fn run(command: ClientCommand, output: Output) -> Exit {
         }
         Err(Failure::Refused(exit)) => exit,
         Err(Failure::Request(what, error)) => output.failure(&what, &error),
+        Err(Failure::Tree(what, error)) => output.tree_failure(&what, &error),
     }
 }
 
 async fn dispatch(client: &Client, command: ClientCommand, output: Output) -> Outcome {
     match command {
-        ClientCommand::Put {
-            paths,
-            atomic,
-            if_absent,
-            if_version,
-            ..
-        } => {
-            let conditions = Conditions {
-                if_absent,
-                if_version,
-            };
-            let pairs = transfer::pairs(paths)?;
-            if atomic {
+        ClientCommand::Put(flags) if flags.recursive => tree::put(client, *flags, output).await,
+        ClientCommand::Put(flags) => {
+            let conditions = tree::plain_conditions(&flags)?;
+            let pairs = transfer::pairs(flags.paths)?;
+            if flags.atomic {
                 return set::put(client, pairs, conditions, output).await;
             }
-            transfer::put(client, pairs, conditions, output).await
+            let flags = transfer::PutFlags {
+                conditions,
+                n_streams: Some(flags.streams.n_streams),
+                delta: flags.delta,
+            };
+            transfer::put(client, pairs, &flags, output).await
         }
-        ClientCommand::Get { remote, local, .. } => {
-            transfer::get(client, &remote, local, output).await
+        ClientCommand::Get(flags) if flags.recursive => tree::get(client, *flags, output).await,
+        ClientCommand::Get(flags) => {
+            tree::no_tree(flags.filters.is_given || flags.run.dry_run)?;
+            let remote = remote_path(&flags.remote)?;
+            transfer::get(client, &flags, &remote, output).await
         }
+        ClientCommand::Append(flags) => transfer::append(client, flags, output).await,
         ClientCommand::Cat { remote, .. } => transfer::cat(client, &remote).await,
-        ClientCommand::Ls { remote, long, .. } => list(client, &remote, long, output).await,
+        ClientCommand::Ls(flags) if flags.recursive => tree::list(client, *flags, output).await,
+        ClientCommand::Ls(flags) => {
+            tree::no_tree(flags.filters.is_given)?;
+            list(client, &flags.remote, flags.long, output).await
+        }
         ClientCommand::Stat { remote, .. } => stat(client, &remote, output).await,
-        ClientCommand::Rm {
-            remote, if_version, ..
-        } => remove(client, &remote, if_version, output).await,
+        ClientCommand::Rm(flags) if flags.recursive => tree::remove(client, *flags, output).await,
+        ClientCommand::Rm(flags) => {
+            tree::no_tree(flags.filters.is_given)?;
+            let remote = flags.remote.iter().map(|path| remote_path(path));
+            let remote = remote.collect::<Result<Vec<_>, _>>()?;
+            remove(client, &remote, flags.if_version, output).await
+        }
+        ClientCommand::Sync(flags) => sync::run(client, *flags, output).await,
         ClientCommand::Mv(from_to) => {
             let (to, conditions) = target(&from_to)?;
             let moved = client.rename(&from_to.from, &to, conditions).await;
@@ -116,9 +127,9 @@ async fn dispatch(client: &Client, command: ClientCommand, output: Output) -> Ou
                 &format!("{} -> {}", from_to.from, described(&copied)),
             )?)
         }
-        ClientCommand::Ping { common } => ping(client, &common, output).await,
-        ClientCommand::Whoami { .. } => whoami(client, output).await,
-        ClientCommand::Can { action, on, .. } => can(client, &action, &on, output).await,
+        ClientCommand::Ping { common } => about::ping(client, &common, output).await,
+        ClientCommand::Whoami { .. } => about::whoami(client, output).await,
+        ClientCommand::Can { action, on, .. } => about::can(client, &action, &on, output).await,
         ClientCommand::Message(command) => messages::run(client, command, output).await,
         ClientCommand::Admin(command) => administration::run(client, &command, output).await,
     }
@@ -235,56 +246,6 @@ async fn remove(
     Ok(())
 }
 
-async fn ping(client: &Client, common: &Common, output: Output) -> Outcome {
-    let hello = client
-        .hello()
-        .await
-        .map_err(request("ping", &common.server))?;
-    let began = Instant::now();
-    client
-        .ping()
-        .await
-        .map_err(request("ping", &common.server))?;
-    let round_trip_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-    let object =
-        json!({"server": hello.server, "time": hello.time, "round_trip_us": round_trip_us});
-    let text = format!(
-        "{} at {}: {round_trip_us} µs",
-        Escaped::new(&hello.server),
-        common.server
-    );
-    Ok(output.result(&object, &text)?)
-}
-
-async fn whoami(client: &Client, output: Output) -> Outcome {
-    let who = client.whoami().await.map_err(request("whoami", ""))?;
-    let text = format!(
-        "{}\n  serial   {}\n  CA       {}\n  expires  {}",
-        Escaped::new(&who.identity),
-        Escaped::new(&who.serial),
-        Escaped::new(&who.ca),
-        seconds(who.expires_at)
-    );
-    Ok(output.result(&who, &text)?)
-}
-
-async fn can(client: &Client, action: &str, on: &str, output: Output) -> Outcome {
-    let verdict = client
-        .can(action, on)
-        .await
-        .map_err(request("can", &format!("{action} {on}")))?;
-    let word = if verdict.allowed { "yes" } else { "no" };
-    output.result(
-        &verdict,
-        &format!("{word}: {}", Escaped::new(&verdict.reason)),
-    )?;
-    if verdict.allowed {
-        Ok(())
-    } else {
-        Err(Failure::Refused(Exit::Denied))
-    }
-}
-
 fn target(from_to: &FromTo) -> Result<(RemotePath, Conditions), Failure> {
     let to = destination(&from_to.to, from_to.from.file_name())?;
     Ok((
@@ -294,6 +255,12 @@ fn target(from_to: &FromTo) -> Result<(RemotePath, Conditions), Failure> {
             if_version: from_to.if_version,
         },
     ))
+}
+
+/// The name of one file.
+fn remote_path(text: &str) -> Result<RemotePath, Failure> {
+    let wrong = |error| Failure::Usage(format!("{}: {error}", Escaped::new(text)));
+    text.parse().map_err(wrong)
 }
 
 /// A remote name that ends in a slash is a directory that keeps the file's own name.
@@ -338,8 +305,19 @@ fn connect(common: &Common) -> Result<Client, Failure> {
         files: Files { ca, own: Some(own) },
         connect_timeout: common.connect_timeout,
         stall_timeout: common.stall_timeout,
+        retry_for: common.retry_for,
+        resume_directory: state_directory().map(|state| state.join("fsvc/transfers")),
     };
     Client::new(options).map_err(request("load certificates", ""))
+}
+
+/// Where programs of this user keep what they go on with.
+fn state_directory() -> Option<PathBuf> {
+    let absolute = |name| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
+    absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
 }
 
 /// The client that was named, or the only one that is there.

@@ -1,10 +1,12 @@
 //! The command line: the only place that prints, reads the environment, and decides the exit code.
 
+mod about;
 mod administration;
 mod args;
 mod certs;
 mod event_text;
 mod exit;
+mod file_args;
 mod files;
 mod lines;
 mod message_args;
@@ -18,7 +20,10 @@ mod reader;
 mod serve;
 mod set;
 mod since;
+mod sync;
 mod transfer;
+mod tree;
+mod tree_report;
 
 use clap::Parser;
 
@@ -44,7 +49,7 @@ pub fn run() -> Exit {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Client(command) => {
             let output = Output::new(&command);
-            files::run(command, output)
+            files::run(*command, output)
         }
     }
 }

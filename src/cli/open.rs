@@ -16,7 +16,7 @@ use crate::index::embedded::EmbeddedIndex;
 use crate::log::cursors::EmbeddedCursors;
 use crate::log::embedded::EmbeddedLog;
 use crate::log::{Keep, LogError, Retention};
-use crate::ops::{Parts, RecoveryError, Service};
+use crate::ops::{Bounds, Parts, RecoveryError, Service};
 use crate::path::RESERVED_PREFIX;
 use crate::policy::{POLICY_SIZE_MAX, Policy, PolicyError};
 use crate::store::StoreError;
@@ -225,12 +225,14 @@ pub(super) fn open(arguments: &Serve, policy: Policy) -> Result<(Service, Limits
         store: Arc::new(store),
         cursors: Arc::new(cursors),
     };
+    let bounds = Bounds {
+        file_size_max: limits.file_size_max,
+        keep_uploads: arguments.keep.keep_uploads,
+    };
     let (service, recovered) =
-        Service::open(parts, policy, topics, limits.file_size_max).map_err(|source| {
-            StartError::Recovery {
-                root: root.clone(),
-                source,
-            }
+        Service::open(parts, policy, topics, bounds).map_err(|source| StartError::Recovery {
+            root: root.clone(),
+            source,
         })?;
     info!(
         root = %root.display(),

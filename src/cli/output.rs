@@ -12,6 +12,7 @@ use serde_json::json;
 use super::args::ClientCommand;
 use super::exit::Exit;
 use crate::client::ClientError;
+use crate::client::tree::TreeError;
 use crate::escape::Escaped;
 use crate::protocol::{ErrorCode, FileInfo};
 
@@ -34,6 +35,11 @@ impl Output {
     /// Whether a program reads.
     pub(super) const fn is_json(self) -> bool {
         self.json
+    }
+
+    /// Whether nothing but results and errors is wanted.
+    pub(super) const fn is_quiet(self) -> bool {
+        self.quiet
     }
 
     /// Whether a person watches who wants to see progress.
@@ -76,6 +82,45 @@ impl Output {
 }
 
 impl Output {
+    /// A tree that failed altogether.
+    pub(super) fn tree_failure(self, what: &str, error: &TreeError) -> Exit {
+        let (client, text) = (error.client(), format!("{what}: {}", chain(error)));
+        let hint = client.and_then(ClientError::hint);
+        if self.json {
+            let code = client.and_then(ClientError::code);
+            let object = json!({"error": {"code": code, "message": text, "hint": hint}});
+            let _ = writeln!(io::stderr(), "{object}");
+        } else {
+            complain(&text, hint.as_deref());
+        }
+        Exit::of_tree(error)
+    }
+
+    /// One file of a tree for which it did not work; the others go on.
+    pub(super) fn tree_fault(self, path: &str, error: &TreeError) {
+        if self.json {
+            let code = error.code();
+            let object = json!({"error": {"code": code, "message": chain(error), "path": path}});
+            let _ = writeln!(io::stderr(), "{object}");
+            return;
+        }
+        let shown = Escaped::whole(path);
+        let gap = if path.is_empty() { "" } else { ": " };
+        complain(&format!("{shown}{gap}{}", chain(error)), None);
+    }
+
+    /// Words beside the results: an object for programs, or a text for people who did not ask for
+    /// silence.
+    pub(super) fn aside(self, object: &impl Serialize, text: &str) {
+        if self.json {
+            if let Ok(line) = serde_json::to_string(object) {
+                let _ = writeln!(io::stderr(), "{line}");
+            }
+        } else if !self.quiet {
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
     /// A line of the input that did not become what it should; the others go on.
     pub(super) fn refused_line(self, number: u64, code: Option<ErrorCode>, text: &str) {
         if self.json {

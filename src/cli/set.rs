@@ -32,6 +32,8 @@ pub(super) async fn put(
             remove: false,
             if_absent: conditions.if_absent,
             if_version: conditions.if_version,
+            digest: None,
+            attributes: None,
         });
     }
     let committed = client.commit(&members).await;

@@ -1,22 +1,26 @@
 //! put, get and cat.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::json;
 use tempfile::NamedTempFile;
 
+use super::file_args::{AppendFlags, ByteRange, GetFlags};
 use super::files::{Failure, Outcome, described, destination, request};
 use super::output::{Output, is_broken_pipe};
-use super::progress::{self, Watched};
+use super::progress::{self, Bar, Watched};
 use crate::client::file::{open_regular, persist, temporary_beside};
-use crate::client::{Client, ClientError, PutOptions, SMALL_SIZE_MAX};
+use crate::client::{Client, ClientError, Delta, PutOptions, TransferOptions};
 use crate::path::RemotePath;
-use crate::protocol::{Conditions, FileInfo};
+use crate::protocol::{Conditions, ErrorCode, FileInfo};
 
 /// The name of standard input and output.
 pub(super) const STANDARD: &str = "-";
+
+/// How often it is looked for the end of a file that changes meanwhile.
+const LOOKS_MAX: usize = 8;
 
 /// Each local file with the name that it is to have.
 pub(super) fn pairs(mut paths: Vec<String>) -> Result<Vec<(String, RemotePath)>, Failure> {
@@ -46,14 +50,21 @@ pub(super) fn pairs(mut paths: Vec<String>) -> Result<Vec<(String, RemotePath)>,
     Ok(pairs)
 }
 
+/// How files are put.
+pub(super) struct PutFlags {
+    pub(super) conditions: Conditions,
+    pub(super) n_streams: Option<usize>,
+    pub(super) delta: Delta,
+}
+
 pub(super) async fn put(
     client: &Client,
     pairs: Vec<(String, RemotePath)>,
-    conditions: Conditions,
+    flags: &PutFlags,
     output: Output,
 ) -> Outcome {
     for (local, remote) in pairs {
-        let file = put_one(client, &local, &remote, conditions, output).await;
+        let file = put_one(client, &local, &remote, flags, output).await;
         let file = file.map_err(request("put", &local))?;
         output.note(&file, &format!("{local} -> {}", described(&file)))?;
     }
@@ -64,60 +75,52 @@ async fn put_one(
     client: &Client,
     local: &str,
     remote: &RemotePath,
-    conditions: Conditions,
+    flags: &PutFlags,
     output: Output,
 ) -> Result<FileInfo, ClientError> {
+    let conditions = flags.conditions;
     if local == STANDARD {
         let bar = progress::bar(output, local, None);
         let source = Watched::new(io::stdin(), &bar);
-        let put = client
-            .put(
-                remote,
-                source,
-                PutOptions {
-                    size: None,
-                    conditions,
-                },
-            )
-            .await;
+        let options = PutOptions {
+            size: None,
+            conditions,
+            request_id: None,
+            attributes: None,
+        };
+        let put = client.put(remote, source, options).await;
         bar.finish_and_clear();
         return put;
     }
-    let (file, size) = open_regular(Path::new(local)).map_err(ClientError::Source)?;
-    if size <= SMALL_SIZE_MAX {
-        let content = read_whole(file, size).map_err(ClientError::Source)?;
-        return client.put_bytes(remote, content, conditions).await;
-    }
-    let bar = progress::bar(output, local, Some(size));
-    let options = PutOptions {
-        size: Some(size),
+    let bar = Arc::new(Bar::new(output, local));
+    let options = TransferOptions {
         conditions,
+        n_streams: flags.n_streams,
+        delta: flags.delta,
+        observer: Some(bar.clone()),
+        ..TransferOptions::default()
     };
-    let put = client.put(remote, Watched::new(file, &bar), options).await;
-    bar.finish_and_clear();
+    let put = client.put_file(Path::new(local), remote, options).await;
+    bar.finish();
     put
-}
-
-/// A small file, if it is still as large as it was.
-fn read_whole(file: File, size: u64) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    let n = file.take(size + 1).read_to_end(&mut content)?;
-    if n as u64 != size {
-        return Err(io::Error::other(format!(
-            "it had {size} bytes and has {n} now: it is being written"
-        )));
-    }
-    Ok(content)
 }
 
 pub(super) async fn get(
     client: &Client,
+    flags: &GetFlags,
     remote: &RemotePath,
-    local: Option<PathBuf>,
     output: Output,
 ) -> Outcome {
+    let failed = || request("get", remote.as_str());
+    if flags.wait {
+        let version_min = flags.min_version.unwrap_or(0);
+        let waited = client.wait_for(remote, version_min, flags.timeout).await;
+        waited.map_err(failed())?;
+    }
+    let local = flags.local.clone();
     let local = local.unwrap_or_else(|| PathBuf::from(remote.file_name()));
-    if local.as_os_str() == STANDARD {
+    let is_standard = local.as_os_str() == STANDARD;
+    if is_standard && flags.range.is_none() && flags.version.is_none() {
         return cat(client, std::slice::from_ref(remote)).await;
     }
     let is_directory = local.is_dir() || local.as_os_str().as_encoded_bytes().ends_with(b"/");
@@ -126,8 +129,34 @@ pub(super) async fn get(
     } else {
         local
     };
-    let get = async |sink| client.get(remote, sink).await;
-    let file = save(&local, remote.as_str(), output, get).await;
+    if is_standard || flags.range.is_some() {
+        let mut n_looks = 1;
+        loop {
+            match get_range(client, flags, remote, &local, output).await {
+                // The end that was looked for is by now the end of another version.
+                Err(Failure::Request(_, error))
+                    if error.code() == Some(ErrorCode::Changed)
+                        && flags.version.is_none()
+                        && n_looks < LOOKS_MAX =>
+                {
+                    n_looks += 1;
+                }
+                got => return got,
+            }
+        }
+    }
+    let bar = Arc::new(Bar::new(output, remote.as_str()));
+    let options = TransferOptions {
+        conditions: Conditions {
+            if_version: flags.version,
+            ..Conditions::default()
+        },
+        n_streams: Some(flags.streams.n_streams),
+        observer: Some(bar.clone()),
+        ..TransferOptions::default()
+    };
+    let file = client.get_file(remote, &local, options).await;
+    bar.finish();
     let file = file.map_err(request("get", remote.as_str()))?;
     let mut object = serde_json::to_value(&file).unwrap_or_default();
     object["local"] = json!(local.display().to_string());
@@ -135,6 +164,68 @@ pub(super) async fn get(
         &object,
         &format!("{} -> {}", described(&file), local.display()),
     )?)
+}
+
+/// Some bytes of a file, or all of one version to standard output.
+async fn get_range(
+    client: &Client,
+    flags: &GetFlags,
+    remote: &RemotePath,
+    local: &Path,
+    output: Output,
+) -> Outcome {
+    let failed = || request("get", remote.as_str());
+    let mut version = flags.version;
+    let range = match flags.range {
+        None => (0, None),
+        Some(ByteRange::From(offset, length)) => (offset, length),
+        Some(ByteRange::Last(n)) => {
+            // How long it is, of the version that the bytes are then asked of.
+            let nothing = client.get_range(remote, (0, Some(0)), version, io::sink());
+            let (file, _) = nothing.await.map_err(failed())?;
+            version = file.version;
+            (file.size.saturating_sub(n), Some(n))
+        }
+    };
+    if local.as_os_str() == STANDARD {
+        let got = client
+            .get_range(remote, range, version, StandardOutput)
+            .await;
+        got.map_err(to_output("get", remote.as_str()))?;
+        return Ok(());
+    }
+    let get = async |sink| client.get_range(remote, range, version, sink).await;
+    let file = save(local, remote.as_str(), output, get).await;
+    let file = file.map_err(failed())?;
+    Ok(output.note(
+        &file,
+        &format!("some of {} -> {}", described(&file), local.display()),
+    )?)
+}
+
+pub(super) async fn append(client: &Client, flags: AppendFlags, output: Output) -> Outcome {
+    let failed = || request("append", flags.remote.as_str());
+    let if_size = match flags.if_size {
+        Some(size) => size,
+        None => match client.stat(&flags.remote).await {
+            Ok(file) => file.size,
+            Err(error) if error.code() == Some(ErrorCode::NotFound) => 0,
+            Err(error) => return Err(failed()(error)),
+        },
+    };
+    let appended = if flags.local == STANDARD {
+        client
+            .append(&flags.remote, io::stdin(), if_size, None)
+            .await
+    } else {
+        let opened = open_regular(Path::new(&flags.local)).map_err(ClientError::Source);
+        let (file, size) = opened.map_err(request("append", &flags.local))?;
+        client
+            .append(&flags.remote, file, if_size, Some(size))
+            .await
+    };
+    let file = appended.map_err(failed())?;
+    Ok(output.note(&file, &format!("{} -> {}", flags.local, described(&file)))?)
 }
 
 /// What `receive` writes, into a file that has its name when all of it is good.
@@ -158,7 +249,7 @@ type Partial = Watched<NamedTempFile>;
 
 pub(super) async fn cat(client: &Client, remote: &[RemotePath]) -> Outcome {
     for path in remote {
-        let got = client.get(path, StandardOutput).await;
+        let got = client.get_onward(path, StandardOutput).await;
         got.map_err(to_output("get", path.as_str()))?;
     }
     Ok(())

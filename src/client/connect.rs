@@ -24,10 +24,44 @@ const REFUSED_GRACE: Duration = Duration::from_millis(500);
 /// Between two tries.
 const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
+/// A greeted connection to one of the servers, and which one of them it is: `preferred` is tried
+/// first, then the others. Servers that were started a moment ago may not listen yet: refusals are tried
+/// again for a while.
 pub(super) async fn connect(
     options: &Options,
     connector: &TlsConnector,
-) -> Result<Link, ClientError> {
+    preferred: usize,
+) -> Result<(Link, usize), ClientError> {
+    let servers: Vec<&str> = options.server.split(',').map(str::trim).collect();
+    let until = Instant::now() + REFUSED_GRACE;
+    loop {
+        let mut first_error = None;
+        let mut is_refused = true;
+        for turn in 0..servers.len() {
+            let number = (preferred + turn) % servers.len();
+            let one = Options {
+                server: servers[number].to_owned(),
+                ..options.clone()
+            };
+            let error = match greet(&one, connector).await {
+                Ok(link) => return Ok((link, number)),
+                Err(error) => error,
+            };
+            is_refused &= matches!(
+                &error,
+                ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused
+            );
+            first_error.get_or_insert(error);
+        }
+        match first_error {
+            Some(error) if !is_refused || Instant::now() >= until => return Err(error),
+            Some(_) => sleep(REFUSED_PAUSE).await,
+            None => return Err(ClientError::ServerName(options.server.clone())),
+        }
+    }
+}
+
+async fn greet(options: &Options, connector: &TlsConnector) -> Result<Link, ClientError> {
     let name = server_name(&options.server)?;
     let stream = connect_tcp(options).await?;
     let socket = Socket::new(stream).map_err(|source| failed(options, source))?;
@@ -78,22 +112,7 @@ fn server_name(server: &str) -> Result<ServerName<'static>, ClientError> {
     ServerName::try_from(host.to_owned()).map_err(|_| wrong())
 }
 
-/// A server that was started a moment ago may not listen yet: a refusal is tried again for a while.
 async fn connect_tcp(options: &Options) -> Result<TcpStream, ClientError> {
-    let until = Instant::now() + REFUSED_GRACE;
-    loop {
-        match try_addresses(options).await {
-            Err(ClientError::Connect { source, .. })
-                if source.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < until =>
-            {
-                sleep(REFUSED_PAUSE).await;
-            }
-            result => return result,
-        }
-    }
-}
-
-async fn try_addresses(options: &Options) -> Result<TcpStream, ClientError> {
     let resolved = timeout(options.connect_timeout, lookup_host(&options.server)).await;
     let addresses = resolved
         .map_err(|_| silent(options))?

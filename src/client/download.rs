@@ -6,7 +6,6 @@
 use std::io::{self, Write};
 
 use serde::de::DeserializeOwned;
-use tokio_util::sync::CancellationToken;
 
 use super::upload::{SMALL_SIZE_MAX, on_thread};
 use super::{Client, ClientError, Link};
@@ -17,14 +16,21 @@ use crate::socket::Transport;
 
 /// An answer that says what the body behind it will be.
 pub(super) trait Announcement: DeserializeOwned {
-    fn size(&self) -> u64;
+    /// Bytes, where that is said.
+    fn size(&self) -> Option<u64>;
+
+    /// Most bytes that are taken.
+    fn size_max(&self) -> u64 {
+        self.size().unwrap_or(0)
+    }
+
     /// Where the server knows it.
     fn digest(&self) -> Option<Digest>;
 }
 
 impl Announcement for FileInfo {
-    fn size(&self) -> u64 {
-        self.size
+    fn size(&self) -> Option<u64> {
+        Some(self.size)
     }
 
     fn digest(&self) -> Option<Digest> {
@@ -33,8 +39,8 @@ impl Announcement for FileInfo {
 }
 
 impl Announcement for Fetched {
-    fn size(&self) -> u64 {
-        self.size
+    fn size(&self) -> Option<u64> {
+        Some(self.size)
     }
 
     fn digest(&self) -> Option<Digest> {
@@ -50,7 +56,7 @@ pub(super) struct Downloaded<T, W> {
 }
 
 /// Why a body was not received to its end.
-enum Stopped {
+pub(super) enum Stopped {
     Connection(ConnectionError),
     Sink(io::Error),
     TooLong(u64),
@@ -67,23 +73,16 @@ impl Client {
         mut sink: W,
     ) -> Result<Downloaded<T, W>, ClientError> {
         let (link, answer) = self.begin_once::<T>(request).await?;
-        let size = answer.size();
+        let size = answer.size_max();
         if size <= SMALL_SIZE_MAX {
             return self.download_small(link, answer, sink).await;
         }
-        let Link {
-            connection,
-            hello,
-            next_id,
-        } = link;
         let receive_all = async move |connection: &mut Connection<_>| {
             let received = receive(connection, &mut sink, size).await;
             received.map(|trailer| (trailer, sink))
         };
-        let moved = connection
-            .on_thread(&CancellationToken::new(), receive_all)
-            .await;
-        let (connection, received) = moved.map_err(|error| self.lost(error))?;
+        let moved = link.on_thread(receive_all).await;
+        let (link, received) = moved.map_err(|error| self.lost(error))?;
         let (hasher, trailer, sink) = match received {
             Ok(((hasher, trailer), sink)) => (hasher, trailer, sink),
             Err(Stopped::Connection(error)) => return Err(self.lost(error)),
@@ -95,11 +94,7 @@ impl Client {
                 });
             }
         };
-        self.keep(Link {
-            connection,
-            hello,
-            next_id,
-        });
+        self.keep(link);
         let digest = verify(&answer, &hasher, &trailer)?;
         Ok(Downloaded {
             answer,
@@ -123,7 +118,7 @@ impl Client {
             .map_err(|error| self.lost(error))?;
         let Piece::End(n, trailer) = piece else {
             return Err(ClientError::WrongSize {
-                announced: answer.size(),
+                announced: answer.size_max(),
                 arrived: content.len() as u64,
             });
         };
@@ -146,12 +141,23 @@ impl Client {
     }
 }
 
-async fn receive<IO: Transport>(
+pub(super) async fn receive<IO: Transport>(
     connection: &mut Connection<IO>,
     sink: &mut impl Write,
     size: u64,
 ) -> Result<(Hasher, Trailer), Stopped> {
     let mut hasher = Hasher::new();
+    let trailer = receive_behind(connection, sink, size, &mut hasher).await?;
+    Ok((hasher, trailer))
+}
+
+/// The same behind what was hashed before; `size` is that of all of it.
+pub(super) async fn receive_behind<IO: Transport>(
+    connection: &mut Connection<IO>,
+    sink: &mut impl Write,
+    size: u64,
+    hasher: &mut Hasher,
+) -> Result<Trailer, Stopped> {
     let mut buffer = vec![0; PIECE_SIZE];
     loop {
         let (n, trailer) = match connection
@@ -162,14 +168,15 @@ async fn receive<IO: Transport>(
             Piece::Data(n) => (n, None),
             Piece::End(n, trailer) => (n, Some(trailer)),
         };
-        hasher.update(&buffer[..n]);
-        if hasher.size() > size {
-            return Err(Stopped::TooLong(hasher.size()));
+        if hasher.size() + n as u64 > size {
+            return Err(Stopped::TooLong(hasher.size() + n as u64));
         }
+        // Hashed once it is written: what counts is what the sink has.
         sink.write_all(&buffer[..n]).map_err(Stopped::Sink)?;
+        hasher.update(&buffer[..n]);
         if let Some(trailer) = trailer {
             sink.flush().map_err(Stopped::Sink)?;
-            return Ok((hasher, trailer));
+            return Ok(trailer);
         }
     }
 }
@@ -183,8 +190,11 @@ fn verify(
     let (size, digest) = match trailer {
         Trailer::Abort { abort } => return Err(ClientError::Aborted(*abort)),
         Trailer::Whole { size, digest } => (*size, *digest),
+        Trailer::Range { .. } => {
+            return Err(ClientError::Misplaced("a whole body ends without a digest"));
+        }
     };
-    for announced in [answer.size(), size] {
+    for announced in answer.size().into_iter().chain([size]) {
         if announced != hasher.size() {
             return Err(ClientError::WrongSize {
                 announced,

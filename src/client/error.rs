@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::connection::ConnectionError;
 use crate::digest::Digest;
 use crate::escape::Escaped;
+use crate::path::RemotePath;
 use crate::protocol::{ErrorCode, ErrorReply, JsonError};
 use crate::tls::TlsError;
 use crate::tls::refusal::Refusal;
@@ -50,6 +51,12 @@ pub enum ClientError {
     Misplaced(&'static str),
     #[error("the server sent more than {limit} {what}")]
     OverLimit { what: &'static str, limit: usize },
+    #[error("{n} {what}, at most {n_max} are allowed")]
+    TooMany {
+        what: &'static str,
+        n: usize,
+        n_max: usize,
+    },
     #[error(
         "what arrived is not what the server announced: {announced} announced, {arrived} arrived"
     )]
@@ -58,6 +65,14 @@ pub enum ClientError {
     WrongSize { announced: u64, arrived: u64 },
     #[error("the server gave up in the middle: {0}")]
     Aborted(ErrorCode),
+    #[error("the local file changed while it was sent; nothing was published")]
+    SourceChanged,
+    #[error("the upload of {0} went away again and again")]
+    UploadLost(RemotePath),
+    #[error("{0} changed again and again while it was fetched")]
+    Unsettled(RemotePath),
+    #[error("{path} did not come within {limit:?}")]
+    NotInTime { path: RemotePath, limit: Duration },
     #[error("reading what should be sent failed")]
     Source(#[source] io::Error),
     #[error("writing what arrived failed")]
@@ -88,6 +103,7 @@ impl ClientError {
                     | ConnectionError::OutOfPlace { .. }
                     | ConnectionError::Trailer(_)
             ),
+            Self::Aborted(code) => matches!(code, ErrorCode::Busy | ErrorCode::ShuttingDown),
             Self::ServerName(_)
             | Self::Tls(_)
             | Self::Refused(_)
@@ -95,9 +111,13 @@ impl ClientError {
             | Self::OutOfStep { .. }
             | Self::Misplaced(_)
             | Self::OverLimit { .. }
+            | Self::TooMany { .. }
             | Self::Corrupt { .. }
             | Self::WrongSize { .. }
-            | Self::Aborted(_)
+            | Self::SourceChanged
+            | Self::UploadLost(_)
+            | Self::NotInTime { .. }
+            | Self::Unsettled(_)
             | Self::Source(_)
             | Self::Sink(_) => false,
         }

@@ -1,59 +1,171 @@
 //! Local files as sources and sinks.
 //!
-//! A file that is being received has no name but a temporary one; the asked name appears when the
-//! content is whole and verified, or not at all.
+//! What is sent is one state of the file, or nothing: a file that changes meanwhile is sent again once,
+//! then refused. A file that is being received has no name but a temporary one; the asked name appears
+//! when the content is whole and verified, or not at all.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
-use super::{Client, ClientError, PutOptions};
+use super::fingerprint::{Fingerprint, settled};
+use super::retry::Observer;
+use super::upload::on_thread;
+use super::{Client, ClientError, request_id};
 use crate::path::RemotePath;
-use crate::protocol::{Conditions, FileInfo};
+use crate::protocol::{Attributes, Conditions, FileInfo, Op, Put};
 
 /// A new file's mode, less the umask.
-const MODE: u32 = 0o666;
+pub(super) const MODE: u32 = 0o666;
+/// Largest file that is read whole before it is sent; a larger one travels in parts.
+pub const WHOLE_SIZE_MAX: u64 = 4 << 20;
+/// How often a file that changes is begun anew.
+const CHANGES_MAX: usize = 1;
+
+/// How a file is moved.
+#[derive(Clone, Default)]
+pub struct TransferOptions {
+    pub conditions: Conditions,
+    /// What is kept with the file on the server.
+    pub attributes: Option<Attributes>,
+    /// Connections that a large file is moved over; a default if absent.
+    pub n_streams: Option<usize>,
+    pub delta: Delta,
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// Whether of a file that the server has, in another version, only what changed is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Delta {
+    /// Where the connection is slower than finding out what changed.
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// Connections that a large file is moved over, unless it is said.
+pub const N_STREAMS: usize = 2;
+/// Most of them.
+pub const N_STREAMS_MAX: usize = 64;
+
+impl TransferOptions {
+    pub(super) fn n_streams(&self) -> usize {
+        self.n_streams.unwrap_or(N_STREAMS).clamp(1, N_STREAMS_MAX)
+    }
+
+    pub(super) fn observer(&self) -> Option<&dyn Observer> {
+        self.observer.as_deref()
+    }
+}
 
 impl Client {
-    /// Writes a local file's content to the server.
+    /// Writes a local file's content to the server. A large one travels in parts, over several
+    /// connections, and goes on after an interruption where it was; so does another run of the program,
+    /// where [`super::Options`] name a directory for it.
     ///
     /// # Errors
-    /// As [`Client::put`]; the local file is not a regular file, or changed while it was read.
+    /// The connection failed and did not come back, or the server refused; the local file is not a
+    /// regular file, or keeps changing. Nothing was changed, unless the connection was lost for good
+    /// before the answer.
+    ///
+    /// # Cancel safety
+    /// Dropping the future interrupts the transfer; nothing is published unless all was sent already.
     pub async fn put_file(
         &self,
         local: &Path,
         remote: &RemotePath,
-        conditions: Conditions,
+        options: TransferOptions,
     ) -> Result<FileInfo, ClientError> {
-        let (file, size) = open_regular(local).map_err(ClientError::Source)?;
-        self.put(
-            remote,
-            file,
-            PutOptions {
-                size: Some(size),
-                conditions,
-            },
-        )
-        .await
+        let mut n_changes = 0;
+        loop {
+            let put = self.put_once(local, remote, &options).await;
+            match put {
+                Err(ClientError::SourceChanged) if n_changes < CHANGES_MAX => {
+                    n_changes += 1;
+                    if let Some(observer) = options.observer() {
+                        observer.begin_again();
+                    }
+                }
+                put => return put,
+            }
+        }
     }
 
-    /// Reads a file of the server into a local file, which is replaced when all is verified.
-    ///
-    /// # Errors
-    /// As [`Client::get`]; the local file is then as it was.
-    pub async fn get_file(
+    async fn put_once(
+        &self,
+        local: &Path,
+        remote: &RemotePath,
+        options: &TransferOptions,
+    ) -> Result<FileInfo, ClientError> {
+        let path = local.to_owned();
+        let opened = on_thread(move || {
+            let (file, size) = open_regular(&path)?;
+            let fingerprint = settled(&file)?;
+            let size = size.max(fingerprint.size);
+            let content = (size <= WHOLE_SIZE_MAX).then(|| read_whole(&file, size));
+            Ok((file, fingerprint, content.transpose()?))
+        });
+        let (file, fingerprint, content) = opened.await.map_err(ClientError::Source)?;
+        if let Some(observer) = options.observer() {
+            observer.expect(fingerprint.size);
+        }
+        let Some(content) = content else {
+            return self
+                .put_large(file, fingerprint, local, remote, options)
+                .await;
+        };
+        if content.len() as u64 != fingerprint.size || !is_same(&file, fingerprint) {
+            return Err(ClientError::SourceChanged);
+        }
+        let size = content.len() as u64;
+        let put = self.put_whole(remote, Arc::from(content), options).await?;
+        if let Some(observer) = options.observer() {
+            observer.moved(size);
+        }
+        Ok(put)
+    }
+
+    /// Puts what is in memory, until it is there.
+    pub(super) async fn put_whole(
         &self,
         remote: &RemotePath,
-        local: &Path,
+        content: Arc<[u8]>,
+        options: &TransferOptions,
     ) -> Result<FileInfo, ClientError> {
-        let temporary = temporary_beside(local).map_err(ClientError::Sink)?;
-        let (info, temporary) = self.get(remote, temporary).await?;
-        persist(temporary, local).map_err(ClientError::Sink)?;
-        Ok(info)
+        let request = Op::Put(Put {
+            path: remote.clone(),
+            size: Some(content.len() as u64),
+            if_absent: options.conditions.if_absent,
+            if_version: options.conditions.if_version,
+            attributes: options.attributes,
+            request_id: request_id::fresh(),
+        });
+        let mut patience = self.patience(options.observer());
+        loop {
+            let put = self.upload_shared(request.clone(), &content).await;
+            match put {
+                Err(error) => patience.wait(error).await?,
+                put => return put,
+            }
+        }
     }
+}
+
+/// Whether a file is still what it was.
+pub(super) fn is_same(file: &File, fingerprint: Fingerprint) -> bool {
+    Fingerprint::of(file).is_ok_and(|now| now == fingerprint)
+}
+
+/// A file, and one byte more than it should have.
+fn read_whole(file: &File, size: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(size + 1).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// Opens a regular file for reading, and says its size.
@@ -77,16 +189,20 @@ pub fn open_regular(local: &Path) -> io::Result<(File, u64)> {
 /// # Errors
 /// The directory is not there or not writable.
 pub fn temporary_beside(local: &Path) -> io::Result<NamedTempFile> {
-    let directory = match local.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let permissions = std::fs::Permissions::from_mode(MODE);
     tempfile::Builder::new()
         .prefix(".fsvc-")
         .suffix(".part")
         .permissions(permissions)
-        .tempfile_in(directory)
+        .tempfile_in(directory_of(local))
+}
+
+/// The directory that a file is in.
+pub(super) fn directory_of(local: &Path) -> &Path {
+    match local.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// Gives the temporary its name.

@@ -18,55 +18,81 @@
 
 mod administration;
 mod back_off;
+mod base;
 mod connect;
 mod download;
 mod error;
 pub mod file;
+mod fingerprint;
+mod get_parts;
+mod link;
+mod many;
+mod many_get;
 mod messages;
 mod notices;
+mod partial;
+mod parts;
+mod patch;
+mod put_parts;
+mod range;
+mod receive_parts;
+mod request_id;
+mod retry;
+mod send_parts;
 mod set;
+mod sidecar;
+mod signature;
 mod subscription;
+mod temporary;
 mod transfer;
+pub mod tree;
 mod upload;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::de::DeserializeOwned;
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsConnector;
+
+use link::Link;
 
 pub use error::ClientError;
+pub use file::{Delta, N_STREAMS, N_STREAMS_MAX, TransferOptions};
+pub use fingerprint::Fingerprint;
+pub use many::{ManyPut, StagedOne};
+pub use many_get::{ManyGot, n_paths_that_fit};
 pub use messages::{LINES_MAX, LINES_SIZE_MAX, PAYLOAD_SIZE_MAX, PublishOptions};
 pub use notices::{Delivery, Message};
+pub use retry::Observer;
 pub use set::MEMBERS_MAX;
 pub use subscription::Subscription;
 pub use transfer::PutOptions;
 pub use upload::SMALL_SIZE_MAX;
 
-use crate::connection::Connection;
 use crate::path::{Prefix, RemotePath};
 use crate::protocol::{
-    Conditions, Copy, FileInfo, Hello, List, Listing, Move, Op, Question, Remove, Removed, Reply,
-    Request, Response, Stat, Verdict, Whoami,
+    Conditions, Copy, FileInfo, Hello, List, Listing, Move, Op, Question, Remove, Removed, Stat,
+    Verdict, Whoami,
 };
-use crate::socket::Socket;
 use crate::tls::client::{Files, OwnFiles, configure};
-
-/// Connections that are kept for the next request.
-const IDLE_MAX: usize = 16;
 
 /// Where the server is, and who the client is.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// `HOST:PORT`; the host is the name that the server's certificate must have.
+    /// `HOST:PORT`, or several of them with commas between; the host is the name that the server's
+    /// certificate must have. Any of the servers will do.
     pub server: String,
     pub files: Files,
     /// For the TCP connection, the handshake and the greeting, each.
     pub connect_timeout: Duration,
     /// Inside a message or a body, without progress; and for an answer.
     pub stall_timeout: Duration,
+    /// How long an interruption is waited out, since something last moved; zero for never.
+    pub retry_for: Duration,
+    /// Where transfers are remembered, so that another run of the program goes on with them.
+    pub resume_directory: Option<PathBuf>,
 }
 
 impl Options {
@@ -86,6 +112,8 @@ impl Options {
             },
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),
+            retry_for: Duration::from_secs(120),
+            resume_directory: None,
         }
     }
 }
@@ -100,13 +128,10 @@ struct Shared {
     options: Options,
     connector: TlsConnector,
     idle: Mutex<Vec<Link>>,
-}
-
-/// A greeted connection.
-struct Link {
-    connection: Connection<TlsStream<Socket>>,
-    hello: Arc<Hello>,
-    next_id: u64,
+    /// A server was reached.
+    was_connected: AtomicBool,
+    /// The server that worked last, of several.
+    preferred: AtomicUsize,
 }
 
 impl Client {
@@ -122,6 +147,8 @@ impl Client {
                 options,
                 connector,
                 idle: Mutex::default(),
+                was_connected: AtomicBool::new(false),
+                preferred: AtomicUsize::new(0),
             }),
         })
     }
@@ -166,9 +193,10 @@ impl Client {
         path: &RemotePath,
         if_version: Option<u64>,
     ) -> Result<Removed, ClientError> {
-        self.ask_once(Op::Remove(Remove {
+        self.ask(Op::Remove(Remove {
             path: path.clone(),
             if_version,
+            request_id: request_id::fresh(),
         }))
         .await
     }
@@ -188,11 +216,12 @@ impl Client {
             if_absent,
             if_version,
         } = conditions;
-        self.ask_once(Op::Move(Move {
+        self.ask(Op::Move(Move {
             from: from.clone(),
             to: to.clone(),
             if_absent,
             if_version,
+            request_id: request_id::fresh(),
         }))
         .await
     }
@@ -212,11 +241,12 @@ impl Client {
             if_absent,
             if_version,
         } = conditions;
-        self.ask_once(Op::Copy(Copy {
+        self.ask(Op::Copy(Copy {
             from: from.clone(),
             to: to.clone(),
             if_absent,
             if_version,
+            request_id: request_id::fresh(),
         }))
         .await
     }
@@ -249,112 +279,6 @@ impl Client {
         self.ask::<serde_json::Map<_, _>>(Op::Ping).await.map(drop)
     }
 
-    /// Asks something that changes nothing; a lost connection is replaced once.
-    async fn ask<T: DeserializeOwned>(&self, op: Op) -> Result<T, ClientError> {
-        match self.ask_once(op.clone()).await {
-            Err(ClientError::Lost { .. }) => self.ask_once(op).await,
-            result => result,
-        }
-    }
-
-    async fn ask_once<T: DeserializeOwned>(&self, op: Op) -> Result<T, ClientError> {
-        let (link, value) = self.begin_once(op).await?;
-        self.keep(link);
-        Ok(value)
-    }
-
-    /// Asks what the connection is then needed for; one that was lost is replaced once.
-    async fn begin<T: DeserializeOwned>(&self, op: Op) -> Result<(Link, T), ClientError> {
-        match self.begin_once(op.clone()).await {
-            Err(ClientError::Lost { .. }) => self.begin_once(op).await,
-            result => result,
-        }
-    }
-
-    async fn begin_once<T: DeserializeOwned>(&self, op: Op) -> Result<(Link, T), ClientError> {
-        let mut link = self.link().await?;
-        let id = link.queue(op);
-        link.connection
-            .flush()
-            .await
-            .map_err(|error| self.lost(error))?;
-        match self.answer(&mut link, id).await? {
-            Ok(value) => Ok((link, value)),
-            Err(refused) => {
-                self.keep(link);
-                Err(refused)
-            }
-        }
-    }
-
-    /// The answer to the request `id`; what the server refused is inside, the connection lives.
-    async fn answer<T: DeserializeOwned>(
-        &self,
-        link: &mut Link,
-        id: u64,
-    ) -> Result<Result<T, ClientError>, ClientError> {
-        self.answer_within(self.shared.options.stall_timeout, link, id)
-            .await
-    }
-
-    async fn answer_within<T: DeserializeOwned>(
-        &self,
-        stall: Duration,
-        link: &mut Link,
-        id: u64,
-    ) -> Result<Result<T, ClientError>, ClientError> {
-        let message = tokio::time::timeout(stall, link.connection.recv_message()).await;
-        let message = message.map_err(|_| ClientError::Silent {
-            server: self.server(),
-            stall,
-        })?;
-        let message = message.map_err(|error| self.lost(error))?;
-        let Some(message) = message else {
-            return Err(self.lost(crate::connection::ConnectionError::Truncated));
-        };
-        let response = Response::<T>::decode(&message).map_err(ClientError::Answer)?;
-        match (response.id, response.reply) {
-            (Some(found), Reply::Ok(value)) if found == id => Ok(Ok(value)),
-            (Some(found), Reply::Error(error)) if found == id => {
-                Ok(Err(ClientError::Remote(error)))
-            }
-            // About the connection: it ends.
-            (None, Reply::Error(error)) => Err(ClientError::Remote(error)),
-            (found, _) => Err(ClientError::OutOfStep { asked: id, found }),
-        }
-    }
-
-    /// A connection that nobody uses: a kept one that is still silent, or a new one.
-    async fn link(&self) -> Result<Link, ClientError> {
-        loop {
-            let kept = self
-                .shared
-                .idle
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop();
-            match kept {
-                // What can be read from an idle connection is its end.
-                Some(link) if link.connection.readable() => {}
-                Some(link) => return Ok(link),
-                None => {
-                    return connect::connect(&self.shared.options, &self.shared.connector).await;
-                }
-            }
-        }
-    }
-
-    fn keep(&self, link: Link) {
-        let mut idle = self
-            .shared
-            .idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < IDLE_MAX {
-            idle.push(link);
-        }
-    }
-
     /// Says goodbye on every kept connection, so that the server need not wonder.
     pub async fn close(&self) {
         let idle = std::mem::take(
@@ -367,25 +291,5 @@ impl Client {
         for link in idle {
             link.connection.close().await;
         }
-    }
-
-    fn server(&self) -> String {
-        self.shared.options.server.clone()
-    }
-
-    fn lost(&self, source: crate::connection::ConnectionError) -> ClientError {
-        ClientError::Lost {
-            server: self.server(),
-            source,
-        }
-    }
-}
-
-impl Link {
-    fn queue(&mut self, op: Op) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        self.connection.queue_encoded(&Request { id, op }.encode());
-        id
     }
 }

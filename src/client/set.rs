@@ -3,9 +3,12 @@
 //! Contents are staged one by one; nothing is visible of them before the commit, and all is after.
 
 use std::io::Read;
+use std::time::Duration;
 
-use super::{Client, ClientError};
-use crate::protocol::{Committed, Member, Op, Stage, Staged};
+use super::upload::SMALL_SIZE_MAX;
+use super::{Client, ClientError, request_id};
+use crate::label::DedupId;
+use crate::protocol::{Commit, Committed, Member, Op, Stage, Staged};
 
 /// Most members of a set.
 pub const MEMBERS_MAX: usize = 10_000;
@@ -35,7 +38,33 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future leaves open whether the set was committed.
     pub async fn commit(&self, members: &[Member]) -> Result<Committed, ClientError> {
-        self.upload_bytes(Op::Commit, lines(members)).await
+        let request_id = request_id::fresh();
+        let limit = self.shared.options.stall_timeout;
+        let mut patience = self.patience(None);
+        loop {
+            match self.commit_once(members, request_id.clone(), limit).await {
+                Err(error) => patience.wait(error).await?,
+                committed => return committed,
+            }
+        }
+    }
+
+    /// Tries it once; the answer is waited for within `limit`, since large contents are made durable.
+    pub(super) async fn commit_once(
+        &self,
+        members: &[Member],
+        request_id: Option<DedupId>,
+        limit: Duration,
+    ) -> Result<Committed, ClientError> {
+        let body = lines(members);
+        let commit = Op::Commit(Commit { request_id });
+        if body.len() as u64 > SMALL_SIZE_MAX {
+            return self.upload_bytes(commit, body).await;
+        }
+        let mut link = self.link().await?;
+        let committed = self.exchange(&mut link, commit, &body, limit).await?;
+        self.keep(link);
+        committed
     }
 }
 
@@ -63,6 +92,8 @@ mod tests {
             remove: staged.is_none(),
             if_absent: false,
             if_version: None,
+            digest: None,
+            attributes: None,
         };
         let members = [member("/a", Some("x")), member("/b", None)];
         let body = lines(&members);

@@ -5,16 +5,21 @@
 use std::io::{Read, Write};
 
 use super::download::Downloaded;
-use super::{Client, ClientError};
+use super::{Client, ClientError, request_id};
+use crate::label::DedupId;
 use crate::path::RemotePath;
-use crate::protocol::{Conditions, FileInfo, Get, Op, Put};
+use crate::protocol::{Append, Attributes, Conditions, FileInfo, Get, Op, Put};
 
 /// How a put is to be done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PutOptions {
     /// Bytes, where the source's length is known: lets the server refuse early.
     pub size: Option<u64>,
     pub conditions: Conditions,
+    /// What makes it the same put when it is sent again; one of its own if absent.
+    pub request_id: Option<DedupId>,
+    /// What the source's file system knows about it.
+    pub attributes: Option<Attributes>,
 }
 
 impl Client {
@@ -34,8 +39,8 @@ impl Client {
         source: impl Read + Send + 'static,
         options: PutOptions,
     ) -> Result<FileInfo, ClientError> {
-        self.upload(put_request(path, options), source, options.size)
-            .await
+        let size = options.size;
+        self.upload(put_request(path, options), source, size).await
     }
 
     /// Writes a file out of memory. A small one is handed to no thread.
@@ -54,8 +59,34 @@ impl Client {
         let options = PutOptions {
             size: Some(content.len() as u64),
             conditions,
+            request_id: None,
+            attributes: None,
         };
         self.upload_bytes(put_request(path, options), content).await
+    }
+
+    /// Writes bytes behind those of a file, which must have `if_size` bytes before; one that is not there
+    /// has none. `size` bytes come, where that is known.
+    ///
+    /// # Errors
+    /// As [`Client::put`]; the file has another size.
+    ///
+    /// # Cancel safety
+    /// As [`Client::put`].
+    pub async fn append(
+        &self,
+        path: &RemotePath,
+        source: impl Read + Send + 'static,
+        if_size: u64,
+        size: Option<u64>,
+    ) -> Result<FileInfo, ClientError> {
+        let request = Op::Append(Append {
+            path: path.clone(),
+            if_size,
+            size,
+            request_id: request_id::fresh(),
+        });
+        self.upload(request, source, size).await
     }
 
     /// Reads a file into anything that can be written, and gives that back.
@@ -71,7 +102,7 @@ impl Client {
         path: &RemotePath,
         sink: W,
     ) -> Result<(FileInfo, W), ClientError> {
-        let request = Op::Get(Get { path: path.clone() });
+        let request = Op::Get(Get::whole(path.clone()));
         let Downloaded {
             answer,
             digest,
@@ -95,5 +126,7 @@ fn put_request(path: &RemotePath, options: PutOptions) -> Op {
         size: options.size,
         if_absent,
         if_version,
+        attributes: options.attributes,
+        request_id: options.request_id.or_else(request_id::fresh),
     })
 }

@@ -4,10 +4,10 @@
 //! sent by one thread.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tokio_util::sync::CancellationToken;
 
 use super::{Client, ClientError, Link};
 use crate::connection::{Connection, ConnectionError, PIECE_SIZE};
@@ -48,21 +48,9 @@ impl Client {
         }
         let mut link = self.link().await?;
         let id = link.queue(request);
-        let Link {
-            connection,
-            hello,
-            next_id,
-        } = link;
         let send_all = async move |connection: &mut Connection<_>| send(connection, source).await;
-        let moved = connection
-            .on_thread(&CancellationToken::new(), send_all)
-            .await;
-        let (connection, sent) = moved.map_err(|error| self.lost(error))?;
-        let mut link = Link {
-            connection,
-            hello,
-            next_id,
-        };
+        let moved = link.on_thread(send_all).await;
+        let (mut link, sent) = moved.map_err(|error| self.lost(error))?;
         let (sent, n_sent) = match sent {
             Ok(sent) => sent,
             Err(error) => return Err(self.last_words(&mut link, id, error).await),
@@ -89,6 +77,20 @@ impl Client {
             return self.upload(request, source, Some(size)).await;
         }
         self.upload_small(request, &content).await
+    }
+
+    /// The same of what is used again afterwards.
+    pub(super) async fn upload_shared<T: DeserializeOwned>(
+        &self,
+        request: Op,
+        content: &Arc<[u8]>,
+    ) -> Result<T, ClientError> {
+        let size = content.len() as u64;
+        if size > SMALL_SIZE_MAX {
+            let source = io::Cursor::new(Arc::clone(content));
+            return self.upload(request, source, Some(size)).await;
+        }
+        self.upload_small(request, content).await
     }
 
     /// A body that is in memory travels with its request.
@@ -124,7 +126,12 @@ impl Client {
     }
 
     /// The server closed while we wrote: what it said last is the reason.
-    async fn last_words(&self, link: &mut Link, id: u64, error: ConnectionError) -> ClientError {
+    pub(super) async fn last_words(
+        &self,
+        link: &mut Link,
+        id: u64,
+        error: ConnectionError,
+    ) -> ClientError {
         match self.answer::<IgnoredAny>(link, id).await {
             Ok(Err(refused)) | Err(refused @ ClientError::Remote(_)) => refused,
             Ok(Ok(_)) | Err(_) => self.lost(error),
@@ -184,7 +191,7 @@ pub(super) async fn on_thread<T: Send + 'static>(
 }
 
 /// How long the server may take to make a body durable, before it answers.
-fn sync_time(size: u64) -> Duration {
+pub(super) fn sync_time(size: u64) -> Duration {
     Duration::from_secs(size / SYNC_RATE_MIN)
 }
 

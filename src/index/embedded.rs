@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use redb::{ReadableTable, ReadableTableMetadata, Table, WriteTransaction};
 
+use super::dedup::{self, Dedup};
 use super::fold::{self, Entries};
 use super::history::History;
 use super::tables::{
@@ -18,6 +19,8 @@ use super::topics::Topics;
 use super::{Index, IndexError, Indexed, TopicState, Totals};
 use crate::database::{Database, DatabaseError, Outcome, fault};
 use crate::filter::{Step, TopicFilter};
+use crate::identity::SpiffeId;
+use crate::label::DedupId;
 use crate::log::{
     Conflict, Draft, Expired, Fold, Keep, LogError, Matter, Record, RecordOf, Sequence, View,
 };
@@ -33,6 +36,7 @@ pub struct EmbeddedIndex {
 pub struct EmbeddedView<'t> {
     entries: Table<'t, &'static str, &'static [u8]>,
     history: History<'t>,
+    dedup: Dedup<'t>,
     topics: Topics<'t>,
     marks: Marks<'t>,
     keep: &'t Keep,
@@ -149,6 +153,11 @@ impl Index for EmbeddedIndex {
         })
     }
 
+    fn request(&self, identity: &SpiffeId, id: &DedupId) -> Result<Option<Sequence>, IndexError> {
+        self.database
+            .read(|transaction| Ok(dedup::of_request(transaction, identity, id)?))
+    }
+
     fn totals(&self) -> Result<Totals, IndexError> {
         let names = [
             FILES_LOST_TO,
@@ -196,6 +205,7 @@ impl Fold<WriteTransaction> for EmbeddedIndex {
         Ok(EmbeddedView {
             entries: transaction.open_table(ENTRIES).map_err(fault)?,
             history: History::open(transaction)?,
+            dedup: Dedup::open(transaction)?,
             topics: Topics::open(transaction)?,
             marks: Marks::open(transaction)?,
             keep: &self.keep,
@@ -206,19 +216,26 @@ impl Fold<WriteTransaction> for EmbeddedIndex {
 
 impl View for EmbeddedView<'_> {
     fn check(&mut self, draft: &Draft) -> Result<Result<(), Conflict>, LogError> {
+        // Before any condition: what is asked again is answered as it was, whatever holds now.
+        if let Err(duplicate) = self.dedup.check(draft)? {
+            return Ok(Err(duplicate));
+        }
         match &draft.matter {
             Matter::Files(_) => Ok(fold::check(draft, &self.entries)?),
-            Matter::Message(message) => self.topics.check(draft, message, &mut self.marks),
+            Matter::Message(message) => self.topics.check(message, &mut self.marks),
         }
     }
 
     fn apply(&mut self, record: &mut Record, published: Sequence) -> Result<(), LogError> {
+        self.dedup.apply(record)?;
         if let Matter::Message(message) = &record.matter {
+            let n_before = self.expired.len();
             let (marks, expired) = (&mut self.marks, &mut self.expired);
             self.topics.apply(record, message, marks)?;
-            return self
-                .topics
-                .make_room(message, marks, self.keep, published, expired);
+            self.topics
+                .make_room(message, marks, self.keep, published, expired)?;
+            // At once: the next draft may say the same again.
+            return self.dedup.forget(&self.expired[n_before..]);
         }
         let effect = fold::apply(record, &mut self.entries)?;
         self.history.apply(record, &effect)?;
@@ -235,12 +252,14 @@ impl View for EmbeddedView<'_> {
     ) -> Result<(), LogError> {
         let marks = &mut self.marks;
         let bounds = (now, until, n_max);
+        let n_before = self.expired.len();
         let history = self
             .history
             .expire(&self.entries, marks, self.keep, bounds, record_of)?;
         self.expired.extend(history);
         self.topics
-            .expire(marks, self.keep, bounds, &mut self.expired)
+            .expire(marks, self.keep, bounds, &mut self.expired)?;
+        self.dedup.forget(&self.expired[n_before..])
     }
 
     fn finish(&mut self) -> Result<Vec<Expired>, LogError> {

@@ -2,6 +2,7 @@
 //!
 //! A pure fold over records: rebuilt from the log it comes out equal. Calls block.
 
+mod dedup;
 pub mod embedded;
 pub mod fold;
 mod history;
@@ -11,6 +12,8 @@ mod topics;
 use thiserror::Error;
 
 use crate::filter::TopicFilter;
+use crate::identity::SpiffeId;
+use crate::label::DedupId;
 use crate::log::{Entry, Sequence};
 use crate::path::{Prefix, RemotePath, Topic};
 
@@ -106,6 +109,12 @@ pub trait Index: Send + Sync {
     /// # Errors
     /// The engine failed.
     fn n_after(&self, topic: &Topic, position: Sequence) -> Result<u64, IndexError>;
+
+    /// The record that a request about files made, under an id of an identity, while it is kept.
+    ///
+    /// # Errors
+    /// The engine failed.
+    fn request(&self, identity: &SpiffeId, id: &DedupId) -> Result<Option<Sequence>, IndexError>;
 
     /// Numbers about the whole log.
     ///

@@ -19,9 +19,9 @@ pub(super) const DEAD: TableDefinition<'_, u64, u8> = TableDefinition::new("inde
 pub(super) const TOPICS: TableDefinition<'_, &str, Counts> = TableDefinition::new("topics");
 /// A message by topic and sequence number: see [`Row`].
 pub(super) const MESSAGES: TableDefinition<'_, (&str, u64), Row> = TableDefinition::new("messages");
-/// A deduplication key, and its message.
+/// A deduplication key, and its record: see `dedup`.
 pub(super) const DEDUP: TableDefinition<'_, &str, u64> = TableDefinition::new("dedup");
-/// A message, and its deduplication key.
+/// A record, and its deduplication key.
 pub(super) const DEDUP_OF: TableDefinition<'_, u64, &str> = TableDefinition::new("dedup-of");
 /// A message, and the content that is attached to it.
 pub(super) const ATTACHED_OF: TableDefinition<'_, u64, u128> = TableDefinition::new("attached-of");

@@ -1,4 +1,4 @@
-//! Messages by topic: counts, order, deduplication, and what is old enough to go.
+//! Messages by topic: counts, order, and what is old enough to go.
 //!
 //! The newest message of a topic outlives the limit of size, so that a topic always has a last one
 //! until it is too old.
@@ -10,15 +10,13 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use super::TOPICS_MAX;
 use super::tables::{
-    ATTACHED_OF, Counts, DEDUP, DEDUP_OF, MESSAGES, MESSAGES_LOST_TO, MESSAGES_SIZE, Marks,
-    N_EMPTY, N_EXPIRED, N_MESSAGES, N_TOPICS, REPLIES, Row, TOPICS, TOPICS_LOST_TO,
+    ATTACHED_OF, Counts, MESSAGES, MESSAGES_LOST_TO, MESSAGES_SIZE, Marks, N_EMPTY, N_EXPIRED,
+    N_MESSAGES, N_TOPICS, REPLIES, Row, TOPICS, TOPICS_LOST_TO,
 };
 use crate::database::fault;
-use crate::identity::SpiffeId;
 use crate::log::embedded::DETACHED;
 use crate::log::{
-    Conflict, Draft, Expired, Keep, LogError, Message, Payload, Record, Retention, Sequence,
-    milliseconds,
+    Conflict, Expired, Keep, LogError, Message, Payload, Record, Retention, Sequence, milliseconds,
 };
 use crate::path::Topic;
 
@@ -37,8 +35,6 @@ pub(super) struct Topics<'t> {
     /// Counts that are not written yet: many messages of a transaction are of one topic.
     changed: HashMap<String, Counts>,
     messages: Table<'t, (&'static str, u64), Row>,
-    dedup: Table<'t, &'static str, u64>,
-    dedup_of: Table<'t, u64, &'static str>,
     attached_of: Table<'t, u64, u128>,
     detached: Table<'t, u128, ()>,
 }
@@ -49,26 +45,17 @@ impl<'t> Topics<'t> {
             known: transaction.open_table(TOPICS).map_err(fault)?,
             changed: HashMap::new(),
             messages: transaction.open_table(MESSAGES).map_err(fault)?,
-            dedup: transaction.open_table(DEDUP).map_err(fault)?,
-            dedup_of: transaction.open_table(DEDUP_OF).map_err(fault)?,
             attached_of: transaction.open_table(ATTACHED_OF).map_err(fault)?,
             detached: transaction.open_table(DETACHED).map_err(fault)?,
         })
     }
 
-    /// Whether the message is a new one, and its topic is known or may become so.
+    /// Whether the message's topic is known, or may become so.
     pub(super) fn check(
         &mut self,
-        draft: &Draft,
         message: &Message,
         marks: &mut Marks<'_>,
     ) -> Result<Result<(), Conflict>, LogError> {
-        if let Some(key) = dedup_key(&draft.identity, message) {
-            let found = self.dedup.get(key.as_str()).map_err(fault)?;
-            if let Some(sequence) = found.map(|found| Sequence(found.value())) {
-                return Ok(Err(Conflict::Duplicate { sequence }));
-            }
-        }
         let is_known = self.counts(name(message))?.is_some();
         if is_known || marks.get(N_TOPICS)? < TOPICS_MAX {
             return Ok(Ok(()));
@@ -105,12 +92,6 @@ impl<'t> Topics<'t> {
         self.messages
             .insert((name(message), sequence), row)
             .map_err(fault)?;
-        if let Some(key) = dedup_key(&record.identity, message) {
-            self.dedup.insert(key.as_str(), sequence).map_err(fault)?;
-            self.dedup_of
-                .insert(sequence, key.as_str())
-                .map_err(fault)?;
-        }
         if let Payload::Attached(attached) = &message.payload {
             self.attached_of
                 .insert(sequence, attached.content.as_u128())
@@ -228,10 +209,6 @@ impl<'t> Topics<'t> {
 
     fn remove(&mut self, name: &str, sequence: u64) -> Result<(), LogError> {
         self.messages.remove((name, sequence)).map_err(fault)?;
-        let key = self.dedup_of.remove(sequence).map_err(fault)?;
-        if let Some(key) = key {
-            self.dedup.remove(key.value()).map_err(fault)?;
-        }
         let content = self.attached_of.remove(sequence).map_err(fault)?;
         if let Some(content) = content {
             self.detached.insert(content.value(), ()).map_err(fault)?;
@@ -296,10 +273,4 @@ fn retention(keep: &Keep, name: &str) -> Retention {
         Ok(topic) => (keep.messages)(&topic),
         Err(_) => REPLY_RETENTION,
     }
-}
-
-/// Who sends what to which topic: none of the parts holds a line feed.
-fn dedup_key(identity: &SpiffeId, message: &Message) -> Option<String> {
-    let id = message.dedup_id.as_ref()?;
-    Some(format!("{identity}\n{}\n{id}", name(message)))
 }

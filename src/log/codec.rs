@@ -30,6 +30,10 @@ struct Header {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     replaced: Vec<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    request_id: Option<DedupId>,
+    #[serde(default, skip_serializing_if = "is_none_forgotten")]
+    n_forgotten: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<MessageHeader>,
 }
 
@@ -45,6 +49,11 @@ struct MessageHeader {
     reply_wanted: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reply_to: Option<Sequence>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_none_forgotten(n_forgotten: &u32) -> bool {
+    *n_forgotten == 0
 }
 
 /// A record and the latest time of any record up to it.
@@ -78,6 +87,8 @@ pub(super) fn encode(record: &Record, clock_ms: u64) -> Vec<u8> {
         clock_ms: (clock_ms != milliseconds(record.time)).then_some(clock_ms),
         changes: record.matter.changes().to_vec(),
         replaced: record.replaced.clone(),
+        request_id: record.request_id.clone(),
+        n_forgotten: record.n_forgotten,
         message,
     };
     let mut bytes = vec![0; CHECKSUM_SIZE + LENGTH_SIZE];
@@ -134,6 +145,8 @@ pub(super) fn decode(sequence: Sequence, bytes: &[u8]) -> Result<Stored, LogErro
         time: header.time,
         matter,
         replaced: header.replaced,
+        request_id: header.request_id,
+        n_forgotten: header.n_forgotten,
     };
     Ok(Stored { record, clock_ms })
 }
@@ -163,6 +176,8 @@ mod tests {
                 reply_to: Some(Sequence(3)),
             }),
             replaced: Vec::new(),
+            request_id: None,
+            n_forgotten: 0,
         }
     }
 
@@ -177,6 +192,27 @@ mod tests {
         );
         let stored = decode(Sequence(7), &encode(&message(), u64::MAX)).unwrap();
         assert_eq!(stored.clock_ms, u64::MAX);
+    }
+
+    #[test]
+    fn what_a_record_never_had_is_not_written() {
+        let plain = Record {
+            matter: Matter::Files(Vec::new()),
+            ..message()
+        };
+        let bytes = encode(&plain, milliseconds(plain.time));
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(
+            text.ends_with(r#""time":"2026-11-25T10:00:00.25Z"}"#),
+            "{text}"
+        );
+        let asked = Record {
+            request_id: Some("x".parse().unwrap()),
+            n_forgotten: 3,
+            ..plain
+        };
+        let stored = decode(Sequence(7), &encode(&asked, 0)).unwrap();
+        assert_eq!(stored.record, asked);
     }
 
     #[test]

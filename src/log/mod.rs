@@ -49,8 +49,8 @@ pub enum Conflict {
     FileAbove { path: RemotePath, file: RemotePath },
     #[error("{path} is a directory: {file} is in it")]
     FileBelow { path: RemotePath, file: RemotePath },
-    /// The same message is there already.
-    #[error("the message is in the log already, as {}", sequence.0)]
+    /// The same message, or the same request about files, is there already.
+    #[error("it is in the log already, as {}", sequence.0)]
     Duplicate { sequence: Sequence },
     #[error("there are {n_max} topics, which is the most: {topic} cannot be one more")]
     TooManyTopics { topic: Topic, n_max: u64 },

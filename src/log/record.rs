@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::content::{ContentId, Stamp};
+use crate::content::{Attributes, ContentId, Stamp};
 use crate::digest::Digest;
 use crate::identity::SpiffeId;
 use crate::label::DedupId;
@@ -27,6 +27,9 @@ pub struct Entry {
     pub stamp: Stamp,
     /// Absent for a file that another program wrote and that was recorded unread.
     pub digest: Option<Digest>,
+    /// What its writer's file system knew about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Attributes>,
 }
 
 /// One step of a record about files.
@@ -106,6 +109,9 @@ pub struct Draft {
     pub time: Timestamp,
     pub matter: Matter,
     pub conditions: Vec<Condition>,
+    /// What makes a change of files the same change when it is asked for again; a message has an id
+    /// of its own.
+    pub request_id: Option<DedupId>,
 }
 
 /// One change of state, in its place.
@@ -119,6 +125,10 @@ pub struct Record {
     pub matter: Matter,
     /// Which of the changes, by their number from 0, took the place of another file.
     pub replaced: Vec<u32>,
+    /// Under which id the identity asked for it.
+    pub request_id: Option<DedupId>,
+    /// Changes that it had and that are no longer kept.
+    pub n_forgotten: u32,
 }
 
 impl Sequence {
@@ -165,11 +175,18 @@ impl Draft {
             time: self.time,
             matter: self.matter,
             replaced: Vec::new(),
+            request_id: self.request_id,
+            n_forgotten: 0,
         }
     }
 }
 
 impl Record {
+    /// How many changes it had when it was made.
+    pub fn n_changes(&self) -> u64 {
+        self.matter.changes().len() as u64 + u64::from(self.n_forgotten)
+    }
+
     /// Forgets the changes that do not say what one of these files is now.
     pub(super) fn keep_only(&mut self, kept: &[RemotePath]) {
         let Matter::Files(changes) = &mut self.matter else {
@@ -187,6 +204,8 @@ impl Record {
                     self.replaced.push(number);
                 }
                 number += 1;
+            } else {
+                self.n_forgotten += 1;
             }
             is_kept
         });

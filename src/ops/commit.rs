@@ -15,15 +15,16 @@ use tracing::error;
 
 use super::Parts;
 use super::gather::{Expected, gather};
-use super::job::{Answer, CommitError, Job, Waiting, discard};
+use super::job::{CommitError, Job, Outcome, Waiting, discard};
 use super::pending::Pending;
+use super::prepare::{prepare, repeated};
 use super::publication::publications;
 use super::tail::Tail;
 use crate::content::ContentId;
 use crate::fault;
-use crate::log::{Change, Condition, Conflict, Draft, LogError, Record, Sequence};
+use crate::log::{Change, Conflict, Draft, LogError, Matter, Record, Sequence};
 use crate::path::RemotePath;
-use crate::store::{Published, StoreError};
+use crate::store::{Publication, Published, StoreError};
 
 /// Commits that may wait before more are refused.
 const QUEUE_MAX: usize = 4096;
@@ -75,15 +76,25 @@ impl Committer {
     /// Appends and publishes a draft. Once it is queued it happens, even if nobody waits for the
     /// answer.
     pub(super) fn submit(&self, draft: Draft, staged: Vec<ContentId>) -> Waiting {
-        self.enqueue_all(vec![draft], staged)
+        self.enqueue_all(vec![draft], vec![staged])
     }
 
     /// The same for drafts that do not depend on each other, in their order.
     pub(super) fn submit_all(&self, drafts: Vec<Draft>) -> Waiting {
-        self.enqueue_all(drafts, Vec::new())
+        let staged = drafts.iter().map(|_| Vec::new()).collect();
+        self.enqueue_all(drafts, staged)
     }
 
-    fn enqueue_all(&self, drafts: Vec<Draft>, staged: Vec<ContentId>) -> Waiting {
+    /// The same, each with the content that it publishes.
+    pub(super) fn submit_puts(&self, puts: Vec<(Draft, ContentId)>) -> Waiting {
+        let puts = puts
+            .into_iter()
+            .map(|(draft, content)| (draft, vec![content]));
+        let (drafts, staged) = puts.unzip();
+        self.enqueue_all(drafts, staged)
+    }
+
+    fn enqueue_all(&self, drafts: Vec<Draft>, staged: Vec<Vec<ContentId>>) -> Waiting {
         let (answer, waiting) = oneshot::channel();
         self.enqueue(Job {
             drafts,
@@ -99,7 +110,7 @@ impl Committer {
         let (answer, waiting) = oneshot::channel();
         let job = Job {
             drafts: vec![draft],
-            staged,
+            staged: vec![staged],
             answer,
         };
         let is_idle = self.n_queued.load(Ordering::Acquire) == 0;
@@ -160,13 +171,6 @@ struct Worker {
     tail: Arc<Tail>,
 }
 
-/// What became of a draft.
-struct Outcome {
-    answer: Answer,
-    /// Whether it is in the log, or may be: then what it publishes is no longer ours to discard.
-    may_stand: bool,
-}
-
 /// Takes whatever waits as one batch, again and again.
 fn serve(jobs: &Receiver<Job>, n_queued: &AtomicUsize, worker: &Mutex<Worker>) {
     let mut expected = Expected::default();
@@ -183,14 +187,17 @@ fn serve(jobs: &Receiver<Job>, n_queued: &AtomicUsize, worker: &Mutex<Worker>) {
 }
 
 impl Worker {
-    fn commit(&mut self, batch: Vec<Job>) {
+    fn commit(&mut self, mut batch: Vec<Job>) {
         let mut drafts = Vec::with_capacity(batch.len());
         let mut outcomes: Vec<Vec<Option<Outcome>>> = Vec::with_capacity(batch.len());
         let mut jobs = Vec::with_capacity(batch.len());
+        let queued = batch.iter_mut().flat_map(|job| &mut job.drafts);
+        let mut verdicts = prepare(&self.parts, self.published, queued.collect()).into_iter();
         for job in batch {
             let mut prepared = Vec::with_capacity(job.drafts.len());
-            for mut draft in job.drafts {
-                prepared.push(match self.prepare(&mut draft) {
+            for draft in job.drafts {
+                let verdict = verdicts.next();
+                prepared.push(match verdict.expect("every draft has a verdict") {
                     Ok(()) => {
                         drafts.push(draft);
                         None
@@ -204,61 +211,16 @@ impl Worker {
         let mut rest = self.append_and_publish(&drafts).into_iter();
         for ((staged, waiter), prepared) in jobs.into_iter().zip(outcomes) {
             let mut answers = Vec::with_capacity(prepared.len());
-            for outcome in prepared {
+            for (outcome, staged) in prepared.into_iter().zip(&staged) {
                 let outcome = outcome.or_else(|| rest.next());
                 let outcome = outcome.expect("every draft that was prepared has an outcome");
                 if !outcome.may_stand {
-                    discard(&self.parts, &staged);
+                    discard(&self.parts, staged);
                 }
                 answers.push(outcome.answer);
             }
             // Nobody waits any more when the session ended; the commit stands.
             let _ = waiter.send(answers);
-        }
-    }
-
-    /// Directories are made and taken names found before the append: after it there is no way back.
-    fn prepare(&self, draft: &mut Draft) -> Result<(), CommitError> {
-        self.parts.store.check().map_err(CommitError::Store)?;
-        for change in draft.matter.changes() {
-            if let Change::Put { path, .. } | Change::Move { to: path, .. } = change {
-                self.parts.store.prepare(path).map_err(CommitError::Store)?;
-            }
-        }
-        // What was found is there by another program's doing, as the draft says itself.
-        let is_found = |change: &Change| matches!(change, Change::Found { .. });
-        if draft.matter.changes().iter().any(is_found) {
-            return Ok(());
-        }
-        // A file that another program put there counts as there, though the log does not know it.
-        let mut conditions = Vec::with_capacity(draft.conditions.len());
-        for condition in std::mem::take(&mut draft.conditions) {
-            match &condition {
-                Condition::Absent(path) if self.is_foreign(path)? => {
-                    return Err(CommitError::Occupied(path.clone()));
-                }
-                Condition::Present(path) if self.is_foreign(path)? => {}
-                _ => conditions.push(condition),
-            }
-        }
-        draft.conditions = conditions;
-        Ok(())
-    }
-
-    fn is_foreign(&self, path: &RemotePath) -> Result<bool, CommitError> {
-        if self
-            .parts
-            .index
-            .lookup(path)
-            .map_err(CommitError::Index)?
-            .is_some()
-        {
-            return Ok(false);
-        }
-        match self.parts.store.stat(path) {
-            Ok(_) => Ok(true),
-            Err(StoreError::NotFound) => Ok(false),
-            Err(error) => Err(CommitError::Store(error)),
         }
     }
 
@@ -293,15 +255,10 @@ impl Worker {
             }
         };
         let published = self.publish(appended.iter().flatten());
-        let outcomes = appended.iter().map(|result| match (result, &published) {
-            (Err(conflict), _) => Outcome::refused(CommitError::Conflict(conflict.clone())),
-            (Ok(record), Ok(())) => Outcome::stands(Ok(record.sequence)),
-            (Ok(_), Err(error)) => {
-                let error = StoreError::ReadOnly(error.to_string());
-                Outcome::stands(Err(CommitError::Store(error)))
-            }
-        });
-        let outcomes = outcomes.collect();
+        let outcomes = appended.iter().zip(drafts);
+        let outcomes = outcomes
+            .map(|(result, draft)| self.outcome(draft, result, &published))
+            .collect();
         match published {
             Ok(()) => {
                 let accepted: Vec<_> = appended.into_iter().flatten().collect();
@@ -318,6 +275,30 @@ impl Worker {
         outcomes
     }
 
+    fn outcome(
+        &self,
+        draft: &Draft,
+        result: &Result<Record, Conflict>,
+        published: &Result<(), StoreError>,
+    ) -> Outcome {
+        let failed =
+            |error: &StoreError| CommitError::Store(StoreError::ReadOnly(error.to_string()));
+        match (result, published) {
+            (Ok(record), Ok(())) => Outcome::stands(Ok(record.sequence)),
+            (Ok(_), Err(error)) => Outcome::stands(Err(failed(error))),
+            // What it repeats was not published either.
+            (Err(Conflict::Duplicate { sequence }), Err(error)) if *sequence > self.published => {
+                Outcome::refused(failed(error))
+            }
+            (Err(Conflict::Duplicate { sequence }), _)
+                if matches!(draft.matter, Matter::Files(_)) =>
+            {
+                Outcome::refused(repeated(&self.parts, *sequence))
+            }
+            (Err(conflict), _) => Outcome::refused(CommitError::Conflict(conflict.clone())),
+        }
+    }
+
     fn append(&self, drafts: &[Draft]) -> Result<Vec<Result<Record, Conflict>>, LogError> {
         let point = |name| fault::point(name).map_err(|error| LogError::Engine(Arc::new(error)));
         point("commit.append")?;
@@ -328,8 +309,12 @@ impl Worker {
     }
 
     fn publish<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<(), StoreError> {
-        for publication in records.flat_map(|record| publications(&record.matter)) {
-            if self.parts.store.publish(&publication)? == Published::Missing {
+        let publications: Vec<Publication> = records
+            .flat_map(|record| publications(&record.matter))
+            .collect();
+        let published = self.parts.store.publish_all(&publications)?;
+        for (publication, published) in publications.iter().zip(published) {
+            if published == Published::Missing {
                 error!(
                     ?publication,
                     "what should be published is gone: another program took it"
@@ -337,22 +322,6 @@ impl Worker {
             }
         }
         self.parts.store.sync()
-    }
-}
-
-impl Outcome {
-    const fn refused(error: CommitError) -> Self {
-        Self {
-            answer: Err(error),
-            may_stand: false,
-        }
-    }
-
-    const fn stands(answer: Answer) -> Self {
-        Self {
-            answer,
-            may_stand: true,
-        }
     }
 }
 

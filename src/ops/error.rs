@@ -8,12 +8,13 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::job::CommitError;
+use crate::content::ContentId;
 use crate::index::IndexError;
 use crate::label::{CursorName, LabelError};
-use crate::log::{Conflict, LogError, Sequence};
+use crate::log::{Conflict, LogError, Record, Sequence};
 use crate::path::{Prefix, RemotePath, Topic};
 use crate::policy::{Denied, QuestionError};
-use crate::protocol::{ErrorCode, ErrorReply};
+use crate::protocol::{ErrorCode, ErrorReply, PackedError};
 use crate::store::StoreError;
 use crate::topics::Misfit;
 
@@ -36,6 +37,13 @@ pub enum OpError {
     Exists(RemotePath),
     #[error(transparent)]
     Conflict(Conflict),
+    /// It changes nothing; the first time it made this record.
+    #[error("the request was done already, as {}", .0.sequence.0)]
+    Repeated(Box<Record>),
+    #[error(
+        "this request_id was used for another request, which became record {}: take a new one", .0.0
+    )]
+    AnotherRequest(Sequence),
     #[error("{what} has {size} bytes, at most {size_max} are allowed")]
     TooLarge {
         what: &'static str,
@@ -52,6 +60,28 @@ pub enum OpError {
     Aborted(ErrorCode),
     #[error("{0}")]
     BadRequest(&'static str),
+    #[error("{path} has {size} bytes: none is at {offset}")]
+    BehindEnd {
+        path: RemotePath,
+        offset: u64,
+        size: u64,
+    },
+    #[error("a file of {size} bytes has not even two parts of {part_size}: put it in one request")]
+    Small { size: u64, part_size: u64 },
+    #[error("{path} has {size} bytes, not {wanted}: look at it and append again")]
+    OtherSize {
+        path: RemotePath,
+        wanted: u64,
+        size: u64,
+    },
+    #[error("you have no upload {0}: begin one")]
+    NoUpload(ContentId),
+    #[error("upload {upload}: {reason}")]
+    Upload { upload: ContentId, reason: String },
+    #[error("another connection has begun the same part of upload {0}")]
+    Overtaken(ContentId),
+    #[error(transparent)]
+    Packed(#[from] PackedError),
     #[error("{0}")]
     Question(QuestionError),
     #[error("at most {n_max} {what} are allowed")]
@@ -87,8 +117,14 @@ pub enum OpError {
         path: RemotePath,
         reason: &'static str,
     },
+    #[error(
+        "{0}: you have no upload or staged content of this name, or none any more: send it again"
+    )]
+    NothingToPut(RemotePath),
     #[error("line {line} of the set: {error}")]
     MemberLine { line: u64, error: String },
+    #[error("the line of file {number} (from 0): {error}; nothing was put")]
+    PackedLine { number: usize, error: String },
     #[error("{0} is changing too fast to be read")]
     Unsettled(RemotePath),
     #[error("too many requests are waiting; try again later")]
@@ -125,8 +161,10 @@ impl OpError {
             | Self::NothingAttached(_)
             | Self::NobodyWaits(_)
             | Self::NoCursor(_)
+            | Self::NoUpload(_)
+            | Self::NothingToPut(_)
             | Self::CursorForgotten => ErrorCode::NotFound,
-            Self::Exists(_) | Self::CursorTaken => ErrorCode::Exists,
+            Self::Exists(_) | Self::Repeated(_) | Self::CursorTaken => ErrorCode::Exists,
             Self::Conflict(conflict) => match conflict {
                 Conflict::Exists { .. }
                 | Conflict::FileAbove { .. }
@@ -136,22 +174,29 @@ impl OpError {
                 Conflict::Missing { .. } => ErrorCode::NotFound,
                 Conflict::TooManyTopics { .. } => ErrorCode::Quota,
             },
+            Self::OtherSize { .. } => ErrorCode::Changed,
             Self::TooMany { .. } => ErrorCode::Quota,
             Self::NoReply { .. } => ErrorCode::Unavailable,
             Self::Misfit(_)
+            | Self::AnotherRequest(_)
             | Self::Label(_)
             | Self::AfterHead { .. }
             | Self::NotGiven(_)
+            | Self::BehindEnd { .. }
+            | Self::Small { .. }
+            | Self::Upload { .. }
             | Self::InGroup { .. }
             | Self::GroupReading { .. }
             | Self::Member { .. }
-            | Self::MemberLine { .. } => ErrorCode::BadRequest,
+            | Self::MemberLine { .. }
+            | Self::Packed(_)
+            | Self::PackedLine { .. } => ErrorCode::BadRequest,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::Mismatch { .. } => ErrorCode::DigestMismatch,
             Self::NotADirectory(_) | Self::Aborted(_) | Self::BadRequest(_) | Self::Question(_) => {
                 ErrorCode::BadRequest
             }
-            Self::Unsettled(_) | Self::Busy => ErrorCode::Busy,
+            Self::Unsettled(_) | Self::Busy | Self::Overtaken(_) => ErrorCode::Busy,
             Self::ShuttingDown => ErrorCode::ShuttingDown,
             Self::Store(error) => match error {
                 StoreError::NotFound => ErrorCode::NotFound,
@@ -205,6 +250,7 @@ impl From<CommitError> for OpError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Conflict(conflict) => Self::Conflict(conflict),
+            CommitError::Repeated(record) => Self::Repeated(record),
             CommitError::Occupied(path) => Self::Exists(path),
             CommitError::Store(error) => Self::Store(error),
             CommitError::Log(error) => Self::Log(error),

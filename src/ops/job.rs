@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::Parts;
 use crate::content::ContentId;
 use crate::index::IndexError;
-use crate::log::{Conflict, Draft, LogError, Sequence};
+use crate::log::{Conflict, Draft, LogError, Record, Sequence};
 use crate::path::RemotePath;
 use crate::store::StoreError;
 
@@ -15,6 +15,9 @@ use crate::store::StoreError;
 pub enum CommitError {
     #[error(transparent)]
     Conflict(Conflict),
+    /// Nothing was changed; the first time the request made this record, which is published.
+    #[error("the request was done already, by record {}", .0.sequence.0)]
+    Repeated(Box<Record>),
     #[error("{0} is there already, put there by another program")]
     Occupied(RemotePath),
     #[error("the store failed")]
@@ -29,19 +32,62 @@ pub enum CommitError {
     Stopped,
 }
 
+impl CommitError {
+    /// Whether the draft may be in the log all the same, to be published by the next start.
+    pub(super) const fn may_stand(&self) -> bool {
+        match self {
+            Self::Store(StoreError::ReadOnly(_))
+            | Self::Log(LogError::Unknown(_))
+            | Self::Stopped => true,
+            Self::Store(_)
+            | Self::Log(_)
+            | Self::Conflict(_)
+            | Self::Repeated(_)
+            | Self::Occupied(_)
+            | Self::Index(_)
+            | Self::QueueFull => false,
+        }
+    }
+}
+
 pub(super) type Answer = Result<Sequence, CommitError>;
+
+/// What became of a draft.
+pub(super) struct Outcome {
+    pub(super) answer: Answer,
+    /// Whether it is in the log, or may be: then what it publishes is no longer ours to discard.
+    pub(super) may_stand: bool,
+}
+
+impl Outcome {
+    pub(super) const fn refused(error: CommitError) -> Self {
+        Self {
+            answer: Err(error),
+            may_stand: false,
+        }
+    }
+
+    pub(super) const fn stands(answer: Answer) -> Self {
+        Self {
+            answer,
+            may_stand: true,
+        }
+    }
+}
 
 /// Drafts on their way, each for itself.
 pub(super) struct Job {
     pub(super) drafts: Vec<Draft>,
-    /// What the draft publishes; a job with several drafts has nothing staged.
-    pub(super) staged: Vec<ContentId>,
+    /// What each draft publishes, in their order.
+    pub(super) staged: Vec<Vec<ContentId>>,
     pub(super) answer: oneshot::Sender<Vec<Answer>>,
 }
 
 impl Job {
     pub(super) fn refuse(self, parts: &Parts, error: impl Fn() -> CommitError) {
-        discard(parts, &self.staged);
+        for staged in &self.staged {
+            discard(parts, staged);
+        }
         let answers = self.drafts.iter().map(|_| Err(error())).collect();
         let _ = self.answer.send(answers);
     }

@@ -4,50 +4,63 @@
 //! block and belong on a blocking thread, but for the wait for a commit.
 
 mod admin;
+mod append;
 mod call;
 mod commit;
 mod cursor_reader;
 mod cursors;
+mod delta;
 mod error;
 mod event;
 mod feed;
 mod gather;
 mod job;
+mod many;
+mod many_read;
 mod message;
 mod name;
 mod pending;
+mod prepare;
 mod publication;
 mod put;
 mod read;
 mod reader;
 mod reconcile;
 mod recovery;
+mod repeat;
 mod set;
+mod staged;
 mod staging;
 mod tail;
 mod target;
 mod topic;
 mod upkeep;
+mod upload;
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use target::Target;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
 
+pub use append::Appending;
 pub use call::CallPlan;
 pub use error::OpError;
 pub use feed::Item;
 pub use job::CommitError;
+pub use many::{ManyPuts, Puts};
 pub use message::{INLINE_SIZE_MAX, LINES_SIZE_MAX, PublishPlan, Publishing};
 pub use put::{Committing, PutPlan};
 pub use read::OpenFile;
 pub use reader::{Reader, Taken};
 pub use recovery::{Recovered, RecoveryError};
+pub use repeat::written;
 pub use set::MEMBERS_SIZE_MAX;
 pub use staging::{Allowance, StagedContent, Staging, check_trailer};
 pub use upkeep::Upkeep;
+pub use upload::UploadWriter;
 
 use crate::identity::Identity;
 use crate::index::Index;
@@ -72,6 +85,15 @@ pub struct Parts {
     pub cursors: Arc<dyn Cursors>,
 }
 
+/// What a service is told about files and uploads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most bytes of a file.
+    pub file_size_max: u64,
+    /// How long an upload lives after its last part.
+    pub keep_uploads: Duration,
+}
+
 /// The operations, over their parts.
 pub struct Service {
     parts: Parts,
@@ -81,7 +103,9 @@ pub struct Service {
     tail: Arc<tail::Tail>,
     cursors: cursors::OpenCursors,
     calls: call::Calls,
-    staged: set::StagedContents,
+    staged: staged::StagedContents,
+    uploads: upload::Uploads,
+    running: repeat::Running,
     file_size_max: u64,
     /// Slots for operations that block the thread they are called on.
     in_place: Semaphore,
@@ -96,9 +120,9 @@ impl Service {
         parts: Parts,
         policy: Policy,
         topics: Arc<Topics>,
-        file_size_max: u64,
+        bounds: Bounds,
     ) -> Result<(Self, Recovered), RecoveryError> {
-        let recovered = recovery::recover(&parts)?;
+        let (recovered, uploads) = recovery::recover(&parts, bounds.keep_uploads)?;
         let tail = Arc::new(tail::Tail::new(recovered.head));
         let committer = commit::Committer::start(parts.clone(), recovered.head, Arc::clone(&tail));
         let cursors = cursors::OpenCursors::open(Arc::clone(&parts.cursors))?;
@@ -111,8 +135,10 @@ impl Service {
                 tail,
                 cursors,
                 calls: call::Calls::default(),
-                staged: set::StagedContents::default(),
-                file_size_max,
+                staged: staged::StagedContents::default(),
+                uploads,
+                running: repeat::Running::default(),
+                file_size_max: bounds.file_size_max,
                 in_place: Semaphore::new(IN_PLACE_MAX),
             },
             recovered,
@@ -229,5 +255,6 @@ fn draft(who: &Identity, matter: Matter, conditions: Vec<Condition>) -> Draft {
         time: Timestamp::now(),
         matter,
         conditions,
+        request_id: None,
     }
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use super::repeat::{file_of, moved, removed};
+use super::target::Target;
 use super::{OpError, Service, draft};
 use crate::content::{ContentId, Stamp};
 use crate::identity::Identity;
-use crate::log::{Change, Condition, Conflict, Entry, Matter, Sequence};
+use crate::log::{Change, Condition, Conflict, Draft, Entry, Matter, Sequence};
 use crate::path::RemotePath;
 use crate::policy::Action;
 use crate::protocol::{Conditions, FileInfo, Move, Remove, Removed};
@@ -27,6 +29,18 @@ impl Service {
             .policy()
             .authorize(who, Action::Delete, &request.path)?;
         let path = permit.resource();
+        let answer = |record: &_| removed(record, path);
+        let remove = self.remove_now(who, path, request);
+        self.once(who, request.request_id.as_ref(), answer, remove)
+            .await
+    }
+
+    async fn remove_now(
+        self: &Arc<Self>,
+        who: &Identity,
+        path: &RemotePath,
+        request: &Remove,
+    ) -> Result<Removed, OpError> {
         for _ in 0..ATTEMPTS_MAX {
             let looked_at = path.clone();
             let found = self
@@ -37,14 +51,14 @@ impl Service {
                 modified: found.modified,
             };
             let conditions = from_conditions(path, request.if_version, &found);
-            let draft = draft(
-                who,
-                Matter::Files(vec![Change::Remove {
-                    path: path.clone(),
-                    stamp,
-                }]),
-                conditions,
-            );
+            let change = Change::Remove {
+                path: path.clone(),
+                stamp,
+            };
+            let draft = Draft {
+                request_id: request.request_id.clone(),
+                ..draft(who, Matter::Files(vec![change]), conditions)
+            };
             match self
                 .committer
                 .submit(draft, Vec::new())
@@ -90,6 +104,18 @@ impl Service {
         if request.from == request.to {
             return Err(OpError::BadRequest("a file cannot be moved onto itself"));
         }
+        let answer = |record: &_| moved(record, from, &target.path);
+        let rename = self.rename_now(from, &target, request);
+        self.once(who, request.request_id.as_ref(), answer, rename)
+            .await
+    }
+
+    async fn rename_now(
+        self: &Arc<Self>,
+        from: &RemotePath,
+        target: &Target,
+        request: &Move,
+    ) -> Result<FileInfo, OpError> {
         for _ in 0..ATTEMPTS_MAX {
             let looked_at = from.clone();
             let (found, entry) = self
@@ -100,19 +126,14 @@ impl Service {
             let change = Change::Move {
                 from: from.clone(),
                 to: target.path.clone(),
-                entry,
+                entry: entry.clone(),
             };
-            match self
-                .commit(draft(who, Matter::Files(vec![change]), conditions), &target)
-                .await
-            {
-                Ok(sequence) => {
-                    return Ok(FileInfo {
-                        path: target.path,
-                        version: Some(sequence.0),
-                        ..found
-                    });
-                }
+            let draft = Draft {
+                request_id: request.request_id.clone(),
+                ..draft(&target.who, Matter::Files(vec![change]), conditions)
+            };
+            match self.commit(draft, target).await {
+                Ok(sequence) => return Ok(file_of(sequence, &target.path, &entry)),
                 Err(error) if request.if_version.is_none() && is_overtaken(&error, from) => {}
                 Err(error) => return Err(error),
             }
@@ -134,6 +155,7 @@ impl Service {
                 content: new_content_id()?,
                 stamp,
                 digest: None,
+                attributes: None,
             },
         };
         Ok((found, entry))

@@ -3,25 +3,30 @@
 //! Each step gives what the next one needs, and only a permit gives the first. Whatever is dropped on
 //! the way leaves nothing behind.
 
-use super::job::Waiting;
+use super::job::{CommitError, Waiting};
+use super::repeat::{file_of, written};
 use super::staging::{Allowance, StagedContent, too_large};
 use super::target::Target;
 use super::{OpError, Service, draft};
-use crate::digest::Digest;
+use crate::content::Attributes;
 use crate::identity::Identity;
-use crate::log::{Change, Conflict, Entry, Matter, Sequence};
-use crate::path::RemotePath;
-use crate::protocol::{Copy, FileInfo, Get, Put, Trailer};
-use crate::store::{Sealed, StoreError};
+use crate::label::DedupId;
+use crate::log::{Change, Draft, Entry, Matter};
+use crate::policy::Action;
+use crate::protocol::{Conditions, Copy, FileInfo, Get, Put, Trailer};
 
-/// Bytes that a copy on the server reads at a time.
-const COPY_PIECE_SIZE: usize = 256 << 10;
+/// All permission bits.
+const MODE_MAX: u32 = 0o777;
 
 /// A permitted put, before its body. Only a permit makes one.
 #[derive(Debug)]
 pub struct PutPlan {
-    target: Target,
+    pub(super) target: Target,
     allowance: Allowance,
+    attributes: Option<Attributes>,
+    request_id: Option<DedupId>,
+    /// A repetition has the same bytes; a copy may find others.
+    pub(super) is_same_content: bool,
 }
 
 impl PutPlan {
@@ -35,8 +40,8 @@ impl PutPlan {
 pub struct Committing {
     waiting: Waiting,
     target: Target,
-    sealed: Sealed,
-    digest: Digest,
+    entry: Entry,
+    is_same_content: bool,
 }
 
 impl Committing {
@@ -45,18 +50,18 @@ impl Committing {
     /// # Errors
     /// A condition does not hold, or a part failed.
     pub async fn file(self) -> Result<FileInfo, OpError> {
-        let sequence = self
-            .waiting
-            .answer()
-            .await
-            .map_err(|error| self.target.explain(error.into()))?;
-        Ok(FileInfo {
-            path: self.target.path,
-            size: self.sealed.stamp.size,
-            modified: self.sealed.stamp.modified,
-            version: Some(sequence.0),
-            digest: Some(self.digest),
-        })
+        let path = &self.target.path;
+        match self.waiting.answer().await {
+            Ok(sequence) => Ok(file_of(sequence, path, &self.entry)),
+            Err(CommitError::Repeated(record)) => {
+                let file = written(&record, path)?;
+                if self.is_same_content && file.digest != self.entry.digest {
+                    return Err(OpError::AnotherRequest(record.sequence));
+                }
+                Ok(file)
+            }
+            Err(error) => Err(self.target.explain(error.into())),
+        }
     }
 }
 
@@ -72,6 +77,9 @@ impl Service {
         }
         Ok(PutPlan {
             target,
+            attributes: check_attributes(put.attributes)?,
+            request_id: put.request_id.clone(),
+            is_same_content: true,
             allowance: Allowance {
                 size: put.size,
                 size_max: self.file_size_max,
@@ -82,27 +90,49 @@ impl Service {
     /// Commits what was put, or hands it to the next batch; either way it happens, waited for or
     /// not. Blocks.
     pub fn commit_put(&self, plan: PutPlan, staged: StagedContent) -> Committing {
-        let PutPlan { target, .. } = plan;
-        let (sealed, digest) = (staged.sealed, staged.digest);
+        let PutPlan {
+            target,
+            attributes,
+            request_id,
+            is_same_content,
+            ..
+        } = plan;
         let entry = Entry {
-            content: sealed.content,
-            stamp: sealed.stamp,
-            digest: Some(digest),
+            content: staged.sealed.content,
+            stamp: staged.sealed.stamp,
+            digest: Some(staged.digest),
+            attributes,
         };
         let change = Change::Put {
             path: target.path.clone(),
-            entry,
+            entry: entry.clone(),
         };
         let matter = Matter::Files(vec![change]);
-        let draft = draft(&target.who, matter, target.log_conditions());
+        let draft = Draft {
+            request_id,
+            ..draft(&target.who, matter, target.log_conditions())
+        };
         let content = staged.release();
         let waiting = self.committer.submit_blocking(draft, vec![content]);
         Committing {
             waiting,
             target,
-            sealed,
-            digest,
+            entry,
+            is_same_content,
         }
+    }
+
+    /// Whether a file may be copied: `read` on it, the rights of a put on the new name.
+    ///
+    /// # Errors
+    /// No grant covers it.
+    pub fn may_copy(&self, who: &Identity, request: &Copy) -> Result<(), OpError> {
+        self.policy().authorize(who, Action::Read, &request.from)?;
+        let conditions = Conditions {
+            if_absent: request.if_absent,
+            if_version: None,
+        };
+        self.target(who, &request.to, conditions).map(drop)
     }
 
     /// Stages the content of another file: `read` on it, the rights of a put on the new name. Blocks.
@@ -119,64 +149,37 @@ impl Service {
             size: None,
             if_absent: request.if_absent,
             if_version: None,
+            attributes: None,
+            request_id: request.request_id.clone(),
         };
-        let source = self.open_file(
-            who,
-            &Get {
-                path: request.from.clone(),
-            },
-        )?;
+        let source = Get {
+            if_version: request.if_version,
+            ..Get::whole(request.from.clone())
+        };
+        let source = self.open_file(who, &source)?;
         let mut plan = self.plan_put(who, &put)?;
         if request.from == request.to {
             return Err(OpError::BadRequest("a file cannot be copied onto itself"));
         }
-        if let Some(wanted) = request.if_version
-            && source.info.version != Some(wanted)
-        {
-            return Err(OpError::Conflict(version_conflict(
-                &request.from,
-                wanted,
-                source.info.version,
-            )));
-        }
         plan.allowance.size = Some(source.info.size);
+        plan.attributes = source.info.attributes;
+        plan.is_same_content = false;
         let mut staging = self.begin(plan.allowance)?;
-        let mut buffer = vec![0; COPY_PIECE_SIZE];
-        while staging.size() < source.info.size {
-            let n = source.content.read_at(&mut buffer, staging.size());
-            let n = n.map_err(|source| {
-                OpError::Store(StoreError::Io {
-                    during: "reading a file",
-                    source,
-                })
-            })?;
-            if n == 0 {
-                return Err(OpError::Unsettled(request.from.clone()));
-            }
-            staging.write(&buffer[..n])?;
-        }
+        staging.copy(&source)?;
         let (size, digest) = (staging.size(), staging.digest());
-        if let Some(known) = source.info.digest.filter(|known| *known != digest) {
-            let (announced, arrived) = (known.to_string(), digest.to_string());
-            return Err(OpError::Mismatch {
-                what: "the stored file's digest",
-                announced,
-                arrived,
-            });
-        }
         let staged = staging.seal(&Trailer::Whole { size, digest })?;
         Ok((plan, staged))
     }
 }
 
-fn version_conflict(path: &RemotePath, wanted: u64, found: Option<u64>) -> Conflict {
-    let (path, wanted) = (path.clone(), Sequence(wanted));
-    match found {
-        Some(found) => Conflict::Changed {
-            path,
-            found: Sequence(found),
-            wanted,
-        },
-        None => Conflict::Gone { path, wanted },
+/// What of a sender's attributes may be kept.
+pub(super) fn check_attributes(
+    attributes: Option<Attributes>,
+) -> Result<Option<Attributes>, OpError> {
+    match attributes.and_then(|attributes| attributes.mode) {
+        Some(mode) if mode > MODE_MAX => Err(OpError::BadRequest(
+            "a mode has nothing but permission bits: at most 511, which is 0o777",
+        )),
+        _ => Ok(attributes),
     }
 }

@@ -9,6 +9,7 @@ use super::{OpError, Service};
 use crate::content::Stamp;
 use crate::identity::Identity;
 use crate::index::Indexed;
+use crate::log::{Conflict, Sequence};
 use crate::path::{Prefix, RemotePath};
 use crate::policy::Action;
 use crate::protocol::{Directory, FileInfo, Get, List, ListEntry, Listing, Stat};
@@ -36,7 +37,16 @@ impl Service {
     /// No grant covers it, or it is not there.
     pub fn open_file(&self, who: &Identity, get: &Get) -> Result<OpenFile, OpError> {
         let permit = self.policy().authorize(who, Action::Read, &get.path)?;
-        let path = permit.resource();
+        let file = self.open_settled(permit.resource())?;
+        if let Some(wanted) = get.if_version.map(Sequence) {
+            let found = file.info.version.map(Sequence);
+            check_version(permit.resource(), wanted, found).map_err(OpError::Conflict)?;
+        }
+        Ok(file)
+    }
+
+    /// Opens a file for whoever may do what is done with it.
+    pub(super) fn open_settled(&self, path: &RemotePath) -> Result<OpenFile, OpError> {
         let (content, indexed) = self.settled(path, |path| {
             let content = self.parts.store.open(path)?;
             Ok((content.stamp(), content))
@@ -185,12 +195,31 @@ impl Service {
     }
 }
 
+/// Whether a file has the version that was asked for.
+pub(super) fn check_version(
+    path: &RemotePath,
+    wanted: Sequence,
+    found: Option<Sequence>,
+) -> Result<(), Conflict> {
+    let path = path.clone();
+    match found {
+        Some(found) if found == wanted => Ok(()),
+        Some(found) => Err(Conflict::Changed {
+            path,
+            found,
+            wanted,
+        }),
+        None => Err(Conflict::Gone { path, wanted }),
+    }
+}
+
 pub(super) fn info(path: &RemotePath, stamp: Stamp, indexed: Option<Indexed>) -> FileInfo {
     FileInfo {
         path: path.clone(),
         size: stamp.size,
         modified: stamp.modified,
         version: indexed.as_ref().map(|indexed| indexed.version.0),
-        digest: indexed.and_then(|indexed| indexed.entry.digest),
+        digest: indexed.as_ref().and_then(|indexed| indexed.entry.digest),
+        attributes: indexed.and_then(|indexed| indexed.entry.attributes),
     }
 }

@@ -214,6 +214,7 @@ impl Service {
             content: ContentId::from_random(id),
             stamp,
             digest,
+            attributes: None,
         };
         let condition = match before {
             Some(indexed) => Condition::Version(path.clone(), indexed.version),

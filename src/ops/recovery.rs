@@ -1,15 +1,18 @@
 //! What the last run left undone.
 //!
 //! Every record behind the published mark is published again, in order; each step knows when it is
-//! already done. Then whatever is still staged belongs to nobody, unless a record there is damaged.
+//! already done. Then whatever is still staged and no upload belongs to nobody, unless a record there
+//! is damaged.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use thiserror::Error;
 use tracing::{error, warn};
 
 use super::Parts;
 use super::publication::publications;
+use super::upload::Uploads;
 use crate::index::IndexError;
 use crate::log::{LogError, Page, Sequence};
 use crate::path::RemotePath;
@@ -43,7 +46,10 @@ pub enum RecoveryError {
     Store(#[from] StoreError),
 }
 
-pub(super) fn recover(parts: &Parts) -> Result<Recovered, RecoveryError> {
+pub(super) fn recover(
+    parts: &Parts,
+    keep_uploads: Duration,
+) -> Result<(Recovered, Uploads), RecoveryError> {
     let head = parts.log.head()?;
     let mut next = parts.log.published()?.next();
     let (mut n_records, mut n_damaged) = (0, 0);
@@ -79,16 +85,18 @@ pub(super) fn recover(parts: &Parts) -> Result<Recovered, RecoveryError> {
     if n_records + n_damaged > 0 {
         parts.log.append(&[], head)?;
     }
+    let uploads = Uploads::load(parts, keep_uploads)?;
     // What a damaged record would have published may still be staged.
     let n_swept = match n_damaged {
-        0 => parts.store.sweep(&HashSet::new())?,
+        0 => parts.store.sweep(&uploads.contents())?,
         _ => 0,
     };
-    Ok(Recovered {
+    let recovered = Recovered {
         head,
         n_records,
         n_swept,
-    })
+    };
+    Ok((recovered, uploads))
 }
 
 /// Says where the tree does not hold what the log says: another program was there first.

@@ -3,69 +3,49 @@
 //! What is staged for a set belongs to who staged it, until it is committed, forgotten for its age,
 //! or the server ends.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::sync::Arc;
 
-use super::staging::{Allowance, StagedContent};
+use super::put::check_attributes;
+use super::repeat::{committed, only_file};
+use super::staging::StagedContent;
 use super::target::Target;
 use super::{OpError, Service, draft};
-use crate::content::{ContentId, Stamp};
-use crate::identity::{Identity, SpiffeId};
-use crate::log::{Change, Condition, Entry, Matter, Sequence};
-use crate::path::{Prefix, RemotePath};
+use crate::content::{Attributes, ContentId, Stamp};
+use crate::digest::Digest;
+use crate::identity::Identity;
+use crate::label::DedupId;
+use crate::log::{Change, Condition, Draft, Entry, Matter, Sequence};
+use crate::path::RemotePath;
 use crate::policy::Action;
-use crate::protocol::{Committed, Conditions, Member, Stage, Staged};
+use crate::protocol::{Commit, Committed, Conditions, FileInfo, Member};
 
 /// Files in one set.
-const MEMBERS_MAX: usize = 10_000;
+pub(super) const MEMBERS_MAX: usize = 10_000;
 /// Bytes of the list of a set's members.
 pub const MEMBERS_SIZE_MAX: usize = 4 << 20;
-/// Contents that one identity has staged at a time.
-const STAGED_PER_IDENTITY_MAX: usize = MEMBERS_MAX;
-/// How long a content waits for its set.
-const STAGED_LIFETIME: Duration = Duration::from_secs(60 * 60);
-
-/// Contents that wait for their set.
-#[derive(Default)]
-pub(super) struct StagedContents(Mutex<HashMap<ContentId, Kept>>);
-
-struct Kept {
-    owner: SpiffeId,
-    content: StagedContent,
-    since: Instant,
-}
-
-impl StagedContents {
-    fn kept(&self) -> MutexGuard<'_, HashMap<ContentId, Kept>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Removes what has waited for too long.
-    pub(super) fn expire(&self) {
-        self.kept()
-            .retain(|_, kept| kept.since.elapsed() < STAGED_LIFETIME);
-    }
-
-    fn take(&self, owner: &SpiffeId, id: ContentId) -> Option<StagedContent> {
-        let mut kept = self.kept();
-        if kept.get(&id)?.owner != *owner {
-            return None;
-        }
-        Some(kept.remove(&id)?.content)
-    }
-}
 
 /// A member whose rights are checked.
 enum Planned {
     Put {
         target: Target,
         content: ContentId,
+        digest: Option<Digest>,
+        attributes: Option<Attributes>,
     },
     Remove {
         path: RemotePath,
         if_version: Option<u64>,
     },
+}
+
+impl Planned {
+    const fn staged(&self) -> Option<ContentId> {
+        match self {
+            Self::Put { content, .. } => Some(*content),
+            Self::Remove { .. } => None,
+        }
+    }
 }
 
 /// A set that is ready to be a draft.
@@ -75,88 +55,89 @@ struct PreparedSet {
     conditions: Vec<Condition>,
     targets: Vec<Target>,
     staged: Vec<StagedContent>,
+    uploads: Vec<ContentId>,
 }
 
 impl Service {
-    /// Whether a content may be staged: for whoever may write some file.
-    ///
-    /// # Errors
-    /// No grant covers any.
-    pub fn plan_stage(&self, who: &Identity, stage: Stage) -> Result<Allowance, OpError> {
-        let (policy, root) = (self.policy(), Prefix::root());
-        let create = policy.check_directory(&who.id, Action::Create, &root);
-        create.or_else(|denied| {
-            let replace = policy.check_directory(&who.id, Action::Replace, &root);
-            replace.map_err(|_| denied)
-        })?;
-        if let Some(size) = stage.size.filter(|size| *size > self.file_size_max) {
-            return Err(super::staging::too_large(size, self.file_size_max));
-        }
-        Ok(Allowance {
-            size: stage.size,
-            size_max: self.file_size_max,
-        })
-    }
-
-    /// Keeps a content for a set.
-    ///
-    /// # Errors
-    /// The identity has too many.
-    pub fn keep_staged(&self, who: &Identity, content: StagedContent) -> Result<Staged, OpError> {
-        let id = content.sealed.content;
-        let staged = Staged {
-            staged: id.to_string(),
-            size: content.size(),
-            digest: content.digest,
-        };
-        let mut kept = self.staged.kept();
-        let n_own = kept.values().filter(|kept| kept.owner == who.id).count();
-        if n_own >= STAGED_PER_IDENTITY_MAX {
-            return Err(OpError::TooMany {
-                what: "staged contents of one identity",
-                n_max: STAGED_PER_IDENTITY_MAX,
-            });
-        }
-        let (owner, since) = (who.id.clone(), Instant::now());
-        kept.insert(
-            id,
-            Kept {
-                owner,
-                content,
-                since,
-            },
-        );
-        Ok(staged)
-    }
-
     /// Commits a set: each member under its own rights and conditions, all of them or none.
     ///
     /// # Errors
-    /// A member is refused; then nothing was changed, and what was staged is gone.
+    /// A member is refused; then nothing was changed, and what was staged is gone. Uploads live on.
     pub async fn commit_set(
         self: &Arc<Self>,
         who: &Arc<Identity>,
         list: Vec<u8>,
+        commit: Commit,
     ) -> Result<Committed, OpError> {
         let on_thread = Arc::clone(who);
-        let prepare = move |service: &Self| {
+        let plan = move |service: &Self| {
             let members = parse(&list)?;
             let planned = members
                 .iter()
                 .map(|member| service.plan_member(&on_thread, member));
-            let planned = planned.collect::<Result<_, _>>()?;
-            service.prepare_set(&on_thread, planned)
+            let planned = planned.collect::<Result<Vec<_>, _>>()?;
+            Ok((members, planned))
         };
+        let (members, planned) = self.blocking(plan).await?;
+        let Some(request_id) = commit.request_id else {
+            return self.commit_planned(who, planned, None).await;
+        };
+        let staged = planned
+            .iter()
+            .filter_map(Planned::staged)
+            .collect::<Vec<_>>();
+        let answer = |record: &_| committed(record, &members);
+        let change = self.commit_planned(who, planned, Some(request_id.clone()));
+        let done = self.once(who, Some(&request_id), answer, change).await?;
+        // What was staged once more for a set that was there already is of no use.
+        let owner = who.id.clone();
+        let discard = move |service: &Self| {
+            let left = staged.into_iter();
+            left.for_each(|content| drop(service.staged.take(&owner, content)));
+            Ok(())
+        };
+        self.blocking(discard).await?;
+        Ok(done)
+    }
+
+    async fn commit_planned(
+        self: &Arc<Self>,
+        who: &Arc<Identity>,
+        planned: Vec<Planned>,
+        request_id: Option<DedupId>,
+    ) -> Result<Committed, OpError> {
+        let on_thread = Arc::clone(who);
+        let prepare = move |service: &Self| service.prepare_set(&on_thread, planned);
         let PreparedSet {
             changes,
             conditions,
             targets,
             staged,
+            uploads,
         } = self.blocking(prepare).await?;
         let n_members = changes.len() as u64;
-        let draft = draft(who, Matter::Files(changes), conditions);
+        let file = only_file(Sequence::default(), &changes);
+        let draft = Draft {
+            request_id,
+            ..draft(who, Matter::Files(changes), conditions)
+        };
         let staged = staged.into_iter().map(StagedContent::release).collect();
         let committed = self.committer.submit(draft, staged).answer().await;
+        let (is_done, may_stand) = match &committed {
+            Ok(_) => (true, true),
+            Err(error) => (false, error.may_stand()),
+        };
+        let end_uploads = move |service: &Self| {
+            for upload in uploads {
+                if is_done {
+                    service.end_upload(upload);
+                } else if !may_stand {
+                    service.reopen_upload(upload);
+                }
+            }
+            Ok(())
+        };
+        self.blocking(end_uploads).await?;
         let sequence = committed.map_err(|error| {
             let error = OpError::from(error);
             targets
@@ -166,6 +147,10 @@ impl Service {
         Ok(Committed {
             sequence: sequence.0,
             n_members,
+            file: file.map(|file| FileInfo {
+                version: Some(sequence.0),
+                ..file
+            }),
         })
     }
 
@@ -194,6 +179,8 @@ impl Service {
                 let content = staged.parse();
                 Ok(Planned::Put {
                     target,
+                    digest: member.digest,
+                    attributes: check_attributes(member.attributes)?,
                     content: content.map_err(|_| wrong("\"staged\" is what stage answered"))?,
                 })
             }
@@ -203,38 +190,89 @@ impl Service {
     fn prepare_set(&self, who: &Identity, planned: Vec<Planned>) -> Result<PreparedSet, OpError> {
         let mut set = PreparedSet::default();
         for member in planned {
-            match member {
-                Planned::Remove { path, if_version } => {
-                    let found = self.stat_settled(&path)?;
-                    let version = if_version.or(found.version).map(Sequence);
-                    set.conditions
-                        .extend(version.map(|v| Condition::Version(path.clone(), v)));
-                    let stamp = Stamp {
-                        size: found.size,
-                        modified: found.modified,
-                    };
-                    set.changes.push(Change::Remove { path, stamp });
+            if let Err(error) = self.prepare_member(who, member, &mut set) {
+                for upload in set.uploads {
+                    self.reopen_upload(upload);
                 }
-                Planned::Put { target, content } => {
-                    let kept = self.staged.take(&who.id, content).ok_or(OpError::Member {
-                        path: target.path.clone(),
-                        reason: "what was staged for it is not there any more: stage it again",
-                    })?;
-                    set.conditions.extend(target.log_conditions());
-                    set.changes.push(Change::Put {
-                        path: target.path.clone(),
-                        entry: Entry {
-                            content,
-                            stamp: kept.sealed.stamp,
-                            digest: Some(kept.digest),
-                        },
-                    });
-                    set.targets.push(target);
-                    set.staged.push(kept);
-                }
+                return Err(error);
             }
         }
         Ok(set)
+    }
+
+    fn prepare_member(
+        &self,
+        who: &Identity,
+        member: Planned,
+        set: &mut PreparedSet,
+    ) -> Result<(), OpError> {
+        match member {
+            Planned::Remove { path, if_version } => {
+                let found = self.stat_settled(&path)?;
+                let version = if_version.or(found.version).map(Sequence);
+                set.conditions
+                    .extend(version.map(|v| Condition::Version(path.clone(), v)));
+                let stamp = Stamp {
+                    size: found.size,
+                    modified: found.modified,
+                };
+                set.changes.push(Change::Remove { path, stamp });
+            }
+            Planned::Put {
+                target,
+                content,
+                digest,
+                attributes,
+            } => {
+                let (stamp, found) = self.hold(who, &target, content, digest, set)?;
+                set.conditions.extend(target.log_conditions());
+                set.changes.push(Change::Put {
+                    path: target.path.clone(),
+                    entry: Entry {
+                        content,
+                        stamp,
+                        digest: Some(found),
+                        attributes,
+                    },
+                });
+                set.targets.push(target);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a content into the set, staged or uploaded.
+    fn hold(
+        &self,
+        who: &Identity,
+        target: &Target,
+        content: ContentId,
+        digest: Option<Digest>,
+        set: &mut PreparedSet,
+    ) -> Result<(Stamp, Digest), OpError> {
+        if let Some((sealed, digest)) = self.seal_upload(who, content, digest)? {
+            set.uploads.push(content);
+            return Ok((sealed.stamp, digest));
+        }
+        let kept = self.staged.take(&who.id, content);
+        let kept = kept.ok_or_else(|| match digest {
+            // What names an upload has a digest.
+            Some(_) => OpError::NothingToPut(target.path.clone()),
+            None => OpError::Member {
+                path: target.path.clone(),
+                reason: "what was staged for it is not there any more: stage it again",
+            },
+        })?;
+        let (stamp, found) = (kept.sealed.stamp, kept.digest);
+        set.staged.push(kept);
+        match digest {
+            Some(wanted) if wanted != found => Err(OpError::Mismatch {
+                what: "the digest of what was staged",
+                announced: wanted.to_string(),
+                arrived: found.to_string(),
+            }),
+            _ => Ok((stamp, found)),
+        }
     }
 }
 

@@ -4,12 +4,15 @@
 
 use std::sync::Arc;
 
-use super::{OpError, Service};
+use super::{OpError, OpenFile, Service};
 use crate::content::ContentId;
 use crate::digest::{Digest, Hasher};
 use crate::fault;
 use crate::protocol::Trailer;
-use crate::store::{Sealed, Store, Upload};
+use crate::store::{Sealed, Store, StoreError, Unsealed, Upload};
+
+/// Bytes of a file that are copied at a time.
+const COPY_PIECE_SIZE: usize = 256 << 10;
 
 /// What a permit allows to be staged.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +33,10 @@ impl Allowance {
 pub struct Staging {
     allowance: Allowance,
     upload: Box<dyn Upload>,
+    /// Of all that is staged.
     hasher: Hasher,
+    /// Of the body, where it stands behind something else.
+    body: Option<Hasher>,
     store: Arc<dyn Store>,
 }
 
@@ -41,7 +47,14 @@ pub struct StagedContent {
     discard: DiscardOnDrop,
 }
 
-/// Removes a sealed content, unless a commit has taken it over.
+/// A content that has arrived and is not durable yet. Dropping it leaves nothing behind.
+pub(super) struct Arrived {
+    unsealed: Unsealed,
+    digest: Digest,
+    discard: DiscardOnDrop,
+}
+
+/// Removes a staged content, unless a commit has taken it over.
 struct DiscardOnDrop {
     store: Arc<dyn Store>,
     content: Option<ContentId>,
@@ -61,13 +74,53 @@ impl Service {
     /// # Errors
     /// The store is full, read-only or failed.
     pub fn begin(&self, allowance: Allowance) -> Result<Staging, OpError> {
-        let upload = self.parts.store.begin(allowance.size);
-        Ok(Staging {
+        self.begin_behind(allowance, None)
+    }
+
+    /// Begins to stage a body behind what a file has, if there is one. Blocks.
+    ///
+    /// # Errors
+    /// The store is full, read-only or failed, or the file was cut short meanwhile.
+    pub fn begin_behind(
+        &self,
+        allowance: Allowance,
+        file: Option<OpenFile>,
+    ) -> Result<Staging, OpError> {
+        let size = file.as_ref().map_or(0, |file| file.info.size);
+        let upload = self
+            .parts
+            .store
+            .begin(allowance.size.map(|n| n.saturating_add(size)));
+        let mut staging = Staging {
             allowance,
             upload: upload.map_err(OpError::Store)?,
             hasher: Hasher::new(),
+            body: None,
             store: Arc::clone(&self.parts.store),
-        })
+        };
+        if let Some(file) = file {
+            staging.copy(&file)?;
+            staging.body = Some(Hasher::new());
+        }
+        Ok(staging)
+    }
+
+    /// Makes what has arrived durable, all of it together. Blocks.
+    ///
+    /// # Errors
+    /// The disk failed; nothing is left of any.
+    pub(super) fn seal_all(&self, arrived: Vec<Arrived>) -> Result<Vec<StagedContent>, OpError> {
+        let contents: Vec<Unsealed> = arrived.iter().map(|one| one.unsealed).collect();
+        let sealed = self.parts.store.seal_all(&contents);
+        let sealed = sealed.map_err(OpError::Store)?;
+        let _ = fault::point("put.seal.after");
+        let staged = arrived.into_iter().zip(sealed);
+        let staged = staged.map(|(arrived, sealed)| StagedContent {
+            sealed,
+            digest: arrived.digest,
+            discard: arrived.discard,
+        });
+        Ok(staged.collect())
     }
 }
 
@@ -78,10 +131,46 @@ impl Staging {
     /// The body is too large, or the disk is full or failed.
     pub fn write(&mut self, piece: &[u8]) -> Result<(), OpError> {
         self.hasher.update(piece);
+        if let Some(body) = &mut self.body {
+            body.update(piece);
+        }
         if self.hasher.size() > self.allowance.size_max {
             return Err(too_large(self.hasher.size(), self.allowance.size_max));
         }
         self.upload.write(piece).map_err(OpError::Store)
+    }
+
+    /// Takes the content of a file, as it was when it was opened. Blocks.
+    ///
+    /// # Errors
+    /// It was cut short meanwhile, the content is too large, or a disk failed.
+    pub(super) fn copy(&mut self, file: &OpenFile) -> Result<(), OpError> {
+        let mut buffer = vec![0; COPY_PIECE_SIZE];
+        let mut n_read = 0;
+        while n_read < file.info.size {
+            let left = usize::try_from(file.info.size - n_read).unwrap_or(usize::MAX);
+            let room = left.min(buffer.len());
+            let n = file.content.read_at(&mut buffer[..room], n_read);
+            let n = n.map_err(|source| {
+                OpError::Store(StoreError::Io {
+                    during: "reading a file",
+                    source,
+                })
+            })?;
+            if n == 0 {
+                return Err(OpError::Unsettled(file.info.path.clone()));
+            }
+            self.write(&buffer[..n])?;
+            n_read += n as u64;
+        }
+        match file.info.digest {
+            Some(known) if known != self.digest() => Err(OpError::Mismatch {
+                what: "the stored file's digest",
+                announced: known.to_string(),
+                arrived: self.digest().to_string(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Bytes so far.
@@ -103,10 +192,12 @@ impl Staging {
             allowance,
             upload,
             hasher,
+            body,
             store,
         } = self;
         let digest = hasher.digest();
-        check_trailer(trailer, allowance.size, hasher.size(), digest)?;
+        let body = body.as_ref().unwrap_or(&hasher);
+        check_trailer(trailer, allowance.size, body.size(), body.digest())?;
         let sealed = upload.seal().map_err(OpError::Store)?;
         let discard = DiscardOnDrop {
             store,
@@ -115,6 +206,26 @@ impl Staging {
         let _ = fault::point("put.seal.after");
         Ok(StagedContent {
             sealed,
+            digest,
+            discard,
+        })
+    }
+
+    /// Holds what arrived against what the sender says it sent; it is durable after
+    /// [`Service::seal_all`]. Blocks.
+    ///
+    /// # Errors
+    /// Size or digest differ, or the disk failed.
+    pub(super) fn finish(self, trailer: &Trailer) -> Result<Arrived, OpError> {
+        let digest = self.hasher.digest();
+        check_trailer(trailer, self.allowance.size, self.hasher.size(), digest)?;
+        let unsealed = self.upload.finish().map_err(OpError::Store)?;
+        let discard = DiscardOnDrop {
+            store: self.store,
+            content: Some(unsealed.content),
+        };
+        Ok(Arrived {
+            unsealed,
             digest,
             discard,
         })
@@ -147,6 +258,9 @@ pub fn check_trailer(
     let (sent_size, sent) = match trailer {
         Trailer::Abort { abort } => return Err(OpError::Aborted(*abort)),
         Trailer::Whole { size, digest } => (*size, *digest),
+        Trailer::Range { .. } => {
+            return Err(OpError::BadRequest("the end of this body needs a digest"));
+        }
     };
     check_size("the body's size", sent_size, size)?;
     check_size("the announced size", announced.unwrap_or(sent_size), size)?;

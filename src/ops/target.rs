@@ -3,12 +3,13 @@
 //! What it may not do to a name that is taken becomes a condition of the append, so that `create`
 //! without `replace` holds against every race and by every way.
 
+use super::read::check_version;
 use super::{OpError, Service};
 use crate::identity::Identity;
 use crate::log::{Condition, Conflict, Sequence};
 use crate::path::RemotePath;
 use crate::policy::Action;
-use crate::protocol::Conditions;
+use crate::protocol::{Conditions, FileInfo};
 
 /// A name that an identity may write to, and under which conditions.
 #[derive(Debug, Clone)]
@@ -75,6 +76,30 @@ impl Target {
             conditions.push(Condition::Present(path()));
         }
         conditions
+    }
+
+    /// Whether the conditions hold for what is there now.
+    ///
+    /// # Errors
+    /// They do not; what holds is said by the append.
+    pub(super) fn look(&self, found: Option<&FileInfo>) -> Result<(), OpError> {
+        let path = || self.path.clone();
+        let refused = match found {
+            Some(_) if self.conditions.if_absent || self.right == Right::CreateOnly => {
+                OpError::Exists(path())
+            }
+            None if self.right == Right::ReplaceOnly => {
+                OpError::Conflict(Conflict::Missing { path: path() })
+            }
+            found => match self.conditions.if_version.map(Sequence) {
+                Some(wanted) => {
+                    let found = found.and_then(|file| file.version).map(Sequence);
+                    return check_version(&self.path, wanted, found).map_err(OpError::Conflict);
+                }
+                None => return Ok(()),
+            },
+        };
+        Err(self.explain(refused))
     }
 
     /// A condition that the policy set is a denial; one that the client set is a conflict.

@@ -92,6 +92,7 @@ impl Service {
     /// Removes what has outlived its time at `now`. Blocks.
     pub fn expire(&self, now: Timestamp) {
         self.staged.expire();
+        self.expire_uploads(now);
         // What was published last may be old, too.
         if let Err(error) = self.committer.keep_mark() {
             let error = &error as &dyn std::error::Error;

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ErrorReply, is_false, is_zero};
+use super::{ErrorReply, FileInfo, is_false, is_zero};
 use crate::digest::Digest;
 use crate::label::CursorName;
 use crate::path::Topic;
@@ -102,11 +102,14 @@ pub struct Staged {
 }
 
 /// A set is committed, whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committed {
     /// The version of every file in it.
     pub sequence: u64,
     pub n_members: u64,
+    /// The file, where one was put and that was all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileInfo>,
 }
 
 /// What a reconciliation found on one page.

@@ -1,5 +1,6 @@
 //! JSON as the wire has it: one object, plain integers, bounded depth.
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -27,6 +28,12 @@ pub(super) fn object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
         Value::Object(map) => Ok(map),
         _ => Err(JsonError("a message is a JSON object".to_owned())),
     }
+}
+
+/// Reads one JSON object as a value of a type.
+pub(super) fn typed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
+    let value = Value::Object(object(bytes)?);
+    serde_json::from_value(value).map_err(|error| JsonError::of(&error))
 }
 
 #[cfg(test)]

@@ -7,9 +7,12 @@ mod answer;
 mod event;
 mod frame;
 mod json;
+mod packed;
 mod request;
 mod response;
+mod upload;
 
+pub use crate::content::{Attributes, ContentId};
 pub use answer::{
     Committed, CursorLag, DamagedRecord, Fetched, LogStats, LogVerified, Published, PublishedLines,
     Reconciled, RefusedLine, Staged, Subscribed, TopicInfo, TopicPage,
@@ -19,14 +22,20 @@ pub use frame::{
     DATA_SIZE_MAX, Frame, FrameError, HEADER_SIZE, Header, Kind, MESSAGE_SIZE_MAX, TRAILER_SIZE_MAX,
 };
 pub use json::{DEPTH_MAX as JSON_DEPTH_MAX, JsonError};
+pub use packed::{LINE_SIZE_MAX, Packed, PackedError, Unpacker};
 pub use request::{
-    Ack, Answer, Call, Conditions, Copy, Fetch, Forget, Get, Last, List, LogVerify, Member, Move,
-    Op, Publish, Put, Question, Reconcile, Remove, Request, RequestError, Stage, Start, Stat,
-    Subscribe, Topics, Watch,
+    Abort, Ack, Answer, Append, Begin, Call, Commit, Conditions, Copy, Fetch, Forget, Get, GetMany,
+    Last, List, LogVerify, Member, Move, Op, Publish, Put, PutMany, Question, Reconcile, Remove,
+    Request, RequestError, Signature, Stage, Start, Stat, Status, Subscribe, Topics, Uploads,
+    Watch, Write,
 };
 pub use response::{
     Directory, ErrorCode, ErrorReply, FileInfo, Greeting, Hello, Limits, ListEntry, Listing,
     Removed, Reply, Response, Trailer, Verdict, Whoami,
+};
+pub use upload::{
+    Begun, ChunkList, MANY_FILES_MAX, MANY_PATHS_MAX, MANY_SIZE_MAX, PackedGet, PackedPut, Part,
+    PatchStep, PutManyDone, RefusedFile, UploadInfo, UploadPage, UploadStatus, Written,
 };
 
 /// The protocol's name in ALPN (RFC 7301); the version is negotiated there.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::is_zero;
 use super::json::{self, JsonError};
+use crate::content::Attributes;
 use crate::digest::Digest;
 use crate::path::{Prefix, RemotePath};
 
@@ -153,6 +154,9 @@ pub struct FileInfo {
     /// The digest of the content; absent where nobody has computed it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<Digest>,
+    /// What its writer's file system knew about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Attributes>,
 }
 
 /// One page of a directory, in the order of the names' bytes.
@@ -225,6 +229,8 @@ pub enum Trailer {
     Abort { abort: ErrorCode },
     /// The body is whole.
     Whole { size: u64, digest: Digest },
+    /// The body is a range of something: only the whole has a digest.
+    Range { size: u64 },
 }
 
 impl Trailer {
@@ -233,7 +239,16 @@ impl Trailer {
     /// # Errors
     /// The bytes are not strict JSON, or not a trailer.
     pub fn decode(bytes: &[u8]) -> Result<Self, JsonError> {
-        read(bytes)
+        let map = json::object(bytes)?;
+        // By the field that tells them apart: a digest that is none does not make a range.
+        let is_range = !map.contains_key("digest") && !map.contains_key("abort");
+        let trailer = serde_json::from_value(serde_json::Value::Object(map));
+        match trailer.map_err(|error| JsonError::of(&error))? {
+            Self::Range { .. } if !is_range => {
+                Err(JsonError("the digest of a trailer is none".to_owned()))
+            }
+            trailer => Ok(trailer),
+        }
     }
 }
 
@@ -277,11 +292,6 @@ impl<T: DeserializeOwned> Response<T> {
             reply: reply.map_err(|error| JsonError::of(&error))?,
         })
     }
-}
-
-fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, JsonError> {
-    let value = serde_json::Value::Object(json::object(bytes)?);
-    serde_json::from_value(value).map_err(|error| JsonError::of(&error))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::config::Limits;
 use crate::ops::Service;
-use crate::session::Shared;
+use crate::session::{SIGNATURES_MAX, Shared};
 use admission::Admission;
 
 /// First wait after an accept error; doubled up to the last.
@@ -61,6 +61,7 @@ impl Server {
             shared: Shared {
                 service: self.service,
                 transfers: Arc::new(Semaphore::new(limits.transfers_max)),
+                signatures: Arc::new(Semaphore::new(SIGNATURES_MAX)),
                 limits: Arc::clone(&limits),
                 draining: self.drain.clone(),
                 stop: self.stop.clone(),

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
 use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
 use crate::digest::Digest;
-use crate::ops::{Allowance, Committing, OpError, Service, StagedContent, check_trailer};
+use crate::ops::{Allowance, Committing, OpError, OpenFile, Service, StagedContent, check_trailer};
 use crate::protocol::{ErrorCode, ErrorReply, Put, Reply, Trailer};
 use crate::socket::Transport;
 
@@ -42,7 +42,7 @@ impl Session {
         let allowance = plan.allowance();
         let commit =
             move |service: &Service, staged| Ok::<Committing, _>(service.commit_put(plan, staged));
-        let received = self.receive(connection, allowance, commit).await?;
+        let received = self.receive(connection, allowance, None, commit).await?;
         let (mut connection, progress, committing) = received;
         let committing = match committing {
             Ok(committing) => committing,
@@ -53,23 +53,27 @@ impl Session {
         Ok((connection, outcome))
     }
 
-    /// Stages a body and hands it on, still on the thread that has it.
+    /// Stages a body, behind what a file has if there is one, and hands it on, still on the thread that
+    /// has it.
     pub(super) async fn receive<IO: Transport, T: Send + 'static>(
         &self,
         connection: Connection<IO>,
         allowance: Allowance,
+        behind: Option<OpenFile>,
         hand_on: impl FnOnce(&Service, StagedContent) -> Result<T, OpError> + Send + 'static,
     ) -> Result<Received<IO, T>, SessionError> {
         let is_small = allowance
             .size()
             .is_some_and(|size| size <= PIECE_SIZE as u64);
         if !is_small {
-            return self.receive_on_thread(connection, allowance, hand_on).await;
+            return self
+                .receive_on_thread(connection, allowance, behind, hand_on)
+                .await;
         }
         let received = self.receive_small(connection).await?;
         let (connection, progress, (body, trailer)) = received;
         let stage = move |service: &Service| {
-            let mut staging = service.begin(allowance)?;
+            let mut staging = service.begin_behind(allowance, behind)?;
             staging.write(&body)?;
             hand_on(service, staging.seal(&trailer)?)
         };
@@ -110,6 +114,7 @@ impl Session {
         &self,
         connection: Connection<IO>,
         allowance: Allowance,
+        behind: Option<OpenFile>,
         hand_on: impl FnOnce(&Service, StagedContent) -> Result<T, OpError> + Send + 'static,
     ) -> Result<Received<IO, T>, SessionError> {
         let slot = match self.transfer_slot().await {
@@ -119,7 +124,7 @@ impl Session {
         let service = Arc::clone(&self.shared.service);
         let work = async move |connection: &mut Connection<IO>| {
             let _slot = slot;
-            let mut staging = match service.begin(allowance) {
+            let mut staging = match service.begin_behind(allowance, behind) {
                 Ok(staging) => staging,
                 Err(error) => return Ok((Progress::Open, Err(error))),
             };

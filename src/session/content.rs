@@ -15,11 +15,33 @@ use crate::protocol::{ErrorCode, Fetch, Get, Reply, Trailer};
 use crate::socket::Transport;
 use crate::store::Content;
 
-/// What is sent.
+/// What is sent: `size` bytes from `offset` on.
 struct Outgoing {
     content: Box<dyn Content>,
+    offset: u64,
     size: u64,
-    digest: Option<Digest>,
+    trail: Trail,
+}
+
+/// How the body ends.
+#[derive(Debug, Clone, Copy)]
+enum Trail {
+    /// With the digest, where it is known already.
+    Whole(Option<Digest>),
+    /// Only the whole has a digest.
+    Range,
+}
+
+impl Trail {
+    fn of(self, size: u64, hashed: impl FnOnce() -> Digest) -> Trailer {
+        match self {
+            Self::Range => Trailer::Range { size },
+            Self::Whole(digest) => Trailer::Whole {
+                size,
+                digest: digest.unwrap_or_else(hashed),
+            },
+        }
+    }
 }
 
 impl Session {
@@ -32,10 +54,17 @@ impl Session {
         let who = Arc::clone(&self.identity);
         let open = move |service: &Service| {
             let file = service.open_file(&who, &get)?;
+            let (offset, size) = range(&get, file.info.size)?;
+            let trail = if size == file.info.size {
+                Trail::Whole(file.info.digest)
+            } else {
+                Trail::Range
+            };
             let outgoing = Outgoing {
                 content: file.content,
-                size: file.info.size,
-                digest: file.info.digest,
+                offset,
+                size,
+                trail,
             };
             Ok((file.info, outgoing))
         };
@@ -53,8 +82,9 @@ impl Session {
             let (fetched, content) = service.fetch(&who, fetch)?;
             let outgoing = Outgoing {
                 content,
+                offset: 0,
                 size: fetched.size,
-                digest: Some(fetched.digest),
+                trail: Trail::Whole(Some(fetched.digest)),
             };
             Ok((fetched, outgoing))
         };
@@ -108,19 +138,32 @@ async fn refused<IO: Transport>(
     Ok((connection, outcome))
 }
 
+/// Where the body of a `get` begins, and how many bytes it has.
+fn range(get: &Get, size: u64) -> Result<(u64, u64), OpError> {
+    let left = size
+        .checked_sub(get.offset)
+        .ok_or_else(|| OpError::BehindEnd {
+            path: get.path.clone(),
+            offset: get.offset,
+            size,
+        })?;
+    Ok((get.offset, get.length.unwrap_or(left).min(left)))
+}
+
 impl Outgoing {
     async fn send<IO: Transport>(
         &self,
         connection: &mut Connection<IO>,
     ) -> Result<(), ConnectionError> {
         let mut buffer = vec![0; PIECE_SIZE];
-        let mut hasher = self.digest.is_none().then(Hasher::new);
-        let mut offset = 0;
-        while offset < self.size {
-            let wanted = usize::try_from(self.size - offset)
+        let mut hasher = matches!(self.trail, Trail::Whole(None)).then(Hasher::new);
+        let mut sent = 0;
+        while sent < self.size {
+            let wanted = usize::try_from(self.size - sent)
                 .unwrap_or(PIECE_SIZE)
                 .min(PIECE_SIZE);
-            let n = match self.content.read_at(&mut buffer[..wanted], offset) {
+            let buffer = &mut buffer[..wanted];
+            let n = match self.content.read_at(buffer, self.offset + sent) {
                 Ok(n) if n > 0 => n,
                 _ => {
                     connection.queue_trailer(&Trailer::Abort {
@@ -133,15 +176,10 @@ impl Outgoing {
                 hasher.update(&buffer[..n]);
             }
             connection.send_data(&buffer[..n]).await?;
-            offset += n as u64;
+            sent += n as u64;
         }
-        let digest = self
-            .digest
-            .unwrap_or_else(|| hasher.unwrap_or_default().digest());
-        connection.queue_trailer(&Trailer::Whole {
-            size: self.size,
-            digest,
-        });
+        let digest_of_sent = || hasher.unwrap_or_default().digest();
+        connection.queue_trailer(&self.trail.of(self.size, digest_of_sent));
         connection.flush().await
     }
 
@@ -149,7 +187,8 @@ impl Outgoing {
         let mut content = vec![0; usize::try_from(self.size).unwrap_or(PIECE_SIZE)];
         let mut filled = 0;
         while filled < content.len() {
-            match self.content.read_at(&mut content[filled..], filled as u64) {
+            let at = self.offset + filled as u64;
+            match self.content.read_at(&mut content[filled..], at) {
                 Ok(n) if n > 0 => filled += n,
                 _ => {
                     let abort = ErrorCode::Changed;
@@ -157,8 +196,7 @@ impl Outgoing {
                 }
             }
         }
-        let digest = self.digest.unwrap_or_else(|| Digest::of(&content));
-        let size = self.size;
-        (content, Trailer::Whole { size, digest })
+        let trailer = self.trail.of(self.size, || Digest::of(&content));
+        (content, trailer)
     }
 }

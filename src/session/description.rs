@@ -36,7 +36,20 @@ pub(super) fn of(op: &Op) -> String {
             .map_or_else(String::new, ToString::to_string),
         Op::Reconcile(reconcile) => reconcile.path.to_string(),
         Op::LogVerify(verify) => verify.from.to_string(),
-        Op::Stage(_) | Op::Commit | Op::LogStats | Op::Whoami | Op::Ping => String::new(),
+        Op::Append(append) => append.path.to_string(),
+        Op::Begin(begin) => begin.path.to_string(),
+        Op::Write(write) => format!("{} at {}", write.upload, write.offset),
+        Op::Status(status) => status.upload.to_string(),
+        Op::Abort(abort) => abort.upload.to_string(),
+        Op::Signature(signature) => signature.path.to_string(),
+        Op::GetMany(many) => format!("{} files", many.paths.len()),
+        Op::Stage(_)
+        | Op::Commit(_)
+        | Op::Uploads(_)
+        | Op::PutMany(_)
+        | Op::LogStats
+        | Op::Whoami
+        | Op::Ping => String::new(),
     }
 }
 

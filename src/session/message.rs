@@ -11,7 +11,9 @@ use super::{Outcome, Session, SessionError, queue_reply, queue_result};
 use crate::connection::Connection;
 use crate::ops::{INLINE_SIZE_MAX, LINES_SIZE_MAX, MEMBERS_SIZE_MAX, OpError, Service};
 use crate::path::Topic;
-use crate::protocol::{Answer, Call, Event, Heartbeat, Last, Notice, Publish, Reply, Stage};
+use crate::protocol::{
+    Answer, Call, Commit, Event, Heartbeat, Last, Notice, Publish, Reply, Stage,
+};
 use crate::socket::Transport;
 
 impl Session {
@@ -47,7 +49,7 @@ impl Session {
         } else {
             let allowance = plan.allowance();
             let hand_on = move |service: &Service, staged| service.publish_staged(&plan, staged);
-            self.receive(connection, allowance, hand_on).await?
+            self.receive(connection, allowance, None, hand_on).await?
         };
         let mut connection = connection;
         let published = match published {
@@ -150,7 +152,7 @@ impl Session {
         };
         let who = Arc::clone(&self.identity);
         let keep = move |service: &Service, staged| service.keep_staged(&who, staged);
-        let received = self.receive(connection, allowance, keep).await?;
+        let received = self.receive(connection, allowance, None, keep).await?;
         let (mut connection, progress, staged) = received;
         let staged = match staged {
             Ok(staged) => staged,
@@ -165,6 +167,7 @@ impl Session {
         &self,
         connection: Connection<IO>,
         id: u64,
+        commit: Commit,
     ) -> Result<(Connection<IO>, Outcome), SessionError> {
         let slot = match self.transfer_slot().await {
             Ok(slot) => slot,
@@ -174,7 +177,10 @@ impl Session {
         let (mut connection, progress, list) = received.await?;
         drop(slot);
         let committed = match list {
-            Ok(list) => self.shared.service.commit_set(&self.identity, list).await,
+            Ok(list) => {
+                let committed = self.shared.service.commit_set(&self.identity, list, commit);
+                committed.await
+            }
             Err(error) => return self.refuse(connection, id, error, progress).await,
         };
         let outcome = queue_result(&mut connection, id, committed);

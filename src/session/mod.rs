@@ -4,11 +4,15 @@
 //! alone keeps both sides in step: after an answer the connection lives on, unless the position in
 //! the stream was lost.
 
+mod append;
 mod body;
 mod content;
+mod delta;
 mod description;
+mod many;
 mod message;
 mod stream;
+mod upload;
 mod words;
 
 use std::sync::Arc;
@@ -24,13 +28,14 @@ use crate::config::Limits;
 use crate::connection::{Connection, ConnectionError};
 use crate::identity::Identity;
 use crate::log::cursors::Reading;
-use crate::ops::{OpError, Service};
+use crate::ops::{OpError, Service, written};
 use crate::protocol::{
     DATA_SIZE_MAX, ErrorCode, ErrorReply, Greeting, Hello, MESSAGE_SIZE_MAX, Op, Reconcile,
     Reconciled, Reply, Request, SOFTWARE,
 };
 use crate::socket::Transport;
 
+pub use delta::SIGNATURES_MAX;
 pub use words::last_words;
 use words::{queue_done, queue_last_words, queue_reply, queue_result};
 
@@ -41,6 +46,8 @@ pub struct Shared {
     pub limits: Arc<Limits>,
     /// Slots for bodies that are moved by threads of their own.
     pub transfers: Arc<Semaphore>,
+    /// Slots for lists of chunks that are being made.
+    pub signatures: Arc<Semaphore>,
     /// No more requests are taken.
     pub draining: CancellationToken,
     /// Whatever runs is cut.
@@ -197,7 +204,15 @@ impl Session {
             Op::Fetch(fetch) => Box::pin(self.fetch(connection, id, fetch)).await?,
             Op::Last(last) => Box::pin(self.last(connection, id, last)).await?,
             Op::Stage(stage) => Box::pin(self.stage(connection, id, stage)).await?,
-            Op::Commit => Box::pin(self.commit(connection, id)).await?,
+            Op::Commit(commit) => Box::pin(self.commit(connection, id, commit)).await?,
+            Op::Append(append) => Box::pin(self.append(connection, id, append)).await?,
+            op @ (Op::Begin(_) | Op::Status(_) | Op::Abort(_) | Op::Uploads(_)) => {
+                Box::pin(self.about_upload(connection, id, op)).await?
+            }
+            Op::Write(write) => Box::pin(self.write(connection, id, write)).await?,
+            Op::PutMany(many) => Box::pin(self.put_many(connection, id, many)).await?,
+            Op::GetMany(many) => Box::pin(self.get_many(connection, id, many)).await?,
+            Op::Signature(signature) => Box::pin(self.signature(connection, id, signature)).await?,
             Op::Subscribe(subscribe) => {
                 let start = subscribe.start();
                 let reading = Reading::Topics(subscribe.topics);
@@ -235,6 +250,7 @@ impl Session {
         let service = &self.shared.service;
         let who = &self.identity;
         let on_thread = Arc::clone(&self.identity);
+        let out = &mut connection;
         let outcome = match op {
             Op::Stat(stat) => queue_result(
                 &mut connection,
@@ -246,13 +262,9 @@ impl Session {
                 id,
                 service.blocking(move |s| s.list(&on_thread, &list)).await,
             ),
-            Op::Remove(remove) => {
-                queue_result(&mut connection, id, service.remove(who, &remove).await)
-            }
-            Op::Move(rename) => {
-                queue_result(&mut connection, id, service.rename(who, &rename).await)
-            }
-            Op::Copy(copy) => queue_result(&mut connection, id, self.copy(copy).await),
+            Op::Remove(remove) => queue_result(out, id, service.remove(who, &remove).await),
+            Op::Move(rename) => queue_result(out, id, service.rename(who, &rename).await),
+            Op::Copy(copy) => queue_result(out, id, self.copy(copy).await),
             Op::Can(question) => queue_result(&mut connection, id, service.can(who, &question)),
             Op::Whoami => queue_result(&mut connection, id, Ok(Service::whoami(who))),
             Op::Ping => queue_result(&mut connection, id, Ok(serde_json::Map::new())),
@@ -265,32 +277,16 @@ impl Session {
                 let page = service.blocking(move |s| s.topics(&on_thread, &topics));
                 queue_result(&mut connection, id, page.await)
             }
-            Op::Reconcile(reconcile) => {
-                queue_result(&mut connection, id, self.reconcile(reconcile).await)
+            Op::Reconcile(reconcile) => queue_result(out, id, self.reconcile(reconcile).await),
+            Op::LogStats => {
+                let stats = service.blocking(move |s| s.log_stats(&on_thread));
+                queue_result(&mut connection, id, stats.await)
             }
-            Op::LogStats => queue_result(
-                &mut connection,
-                id,
-                service.blocking(move |s| s.log_stats(&on_thread)).await,
-            ),
-            Op::LogVerify(verify) => queue_result(
-                &mut connection,
-                id,
-                service
-                    .blocking(move |s| s.log_verify(&on_thread, verify))
-                    .await,
-            ),
-            Op::Put(_)
-            | Op::Get(_)
-            | Op::Publish(_)
-            | Op::Call(_)
-            | Op::Answer(_)
-            | Op::Fetch(_)
-            | Op::Last(_)
-            | Op::Stage(_)
-            | Op::Commit
-            | Op::Subscribe(_)
-            | Op::Watch(_) => unreachable!("these have a place of their own"),
+            Op::LogVerify(verify) => {
+                let verified = service.blocking(move |s| s.log_verify(&on_thread, verify));
+                queue_result(&mut connection, id, verified.await)
+            }
+            _ => unreachable!("these have a place of their own"),
         };
         connection.flush().await?;
         Ok((connection, outcome))
@@ -301,12 +297,18 @@ impl Session {
         copy: crate::protocol::Copy,
     ) -> Result<crate::protocol::FileInfo, OpError> {
         let _slot = self.transfer_slot().await?;
+        let service = &self.shared.service;
+        service.may_copy(&self.identity, &copy)?;
+        let (to, request_id) = (copy.to.clone(), copy.request_id.clone());
         let who = Arc::clone(&self.identity);
         let stage = move |service: &Service| {
             let (plan, staged) = service.stage_copy(&who, &copy)?;
             Ok(service.commit_put(plan, staged))
         };
-        self.shared.service.blocking(stage).await?.file().await
+        let answer = |record: &_| written(record, &to);
+        let copied = async { service.blocking(stage).await?.file().await };
+        let copied = service.once(&self.identity, request_id.as_ref(), answer, copied);
+        copied.await
     }
 
     async fn reconcile(&self, reconcile: Reconcile) -> Result<Reconciled, OpError> {

@@ -8,6 +8,7 @@ pub mod local;
 use std::collections::HashSet;
 use std::io;
 
+use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::content::{ContentId, Stamp};
@@ -16,6 +17,14 @@ use crate::path::{Prefix, RemotePath};
 /// A content that is complete, durable, and not yet published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sealed {
+    pub content: ContentId,
+    /// Unlike that of any other content that this store sealed.
+    pub stamp: Stamp,
+}
+
+/// A content that is complete and not yet durable: [`Store::seal_all`] makes it so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unsealed {
     pub content: ContentId,
     /// Unlike that of any other content that this store sealed.
     pub stamp: Stamp,
@@ -90,6 +99,36 @@ pub trait Upload: Send {
     /// # Errors
     /// The disk is full or failed.
     fn seal(self: Box<Self>) -> Result<Sealed, StoreError>;
+
+    /// Ends the content without making it durable. It is the caller's to seal or to discard, and
+    /// holds nothing open meanwhile.
+    ///
+    /// # Errors
+    /// The disk failed; what was staged is removed.
+    fn finish(self: Box<Self>) -> Result<Unsealed, StoreError>;
+}
+
+/// A content that is written in parts, from any number of threads.
+pub trait Parts: Send + Sync {
+    /// Writes a piece at its place.
+    ///
+    /// # Errors
+    /// The disk is full or failed.
+    fn write_at(&self, piece: &[u8], offset: u64) -> Result<(), StoreError>;
+
+    /// Makes durable what was written before the call. A failure is final, as that of a seal.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn sync(&self) -> Result<(), StoreError>;
+}
+
+/// A content that has notes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted {
+    pub content: ContentId,
+    /// When the last one was written.
+    pub modified: Timestamp,
 }
 
 /// A file open for reading: the same content to the end, whatever is published meanwhile.
@@ -135,7 +174,60 @@ pub trait Store: Send + Sync {
     /// The store is full, read-only or failed.
     fn begin(&self, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError>;
 
-    /// Removes a sealed content that will not be published.
+    /// Makes a content of `size` bytes that is written in parts; it outlives the process, with a
+    /// first note beside it.
+    ///
+    /// # Errors
+    /// The store is full, read-only or failed.
+    fn allocate(&self, size: u64, note: &[u8]) -> Result<ContentId, StoreError>;
+
+    /// Opens such a content for writing.
+    ///
+    /// # Errors
+    /// It is not there, or the store is read-only or failed.
+    fn parts(&self, content: ContentId) -> Result<Box<dyn Parts>, StoreError>;
+
+    /// Makes such a content durable once its parts are there: `size` bytes. It can be done again.
+    ///
+    /// # Errors
+    /// It does not have this size, or the disk failed.
+    fn seal_parts(&self, content: ContentId, size: u64) -> Result<Sealed, StoreError>;
+
+    /// Remembers something more beside such a content; durable when it returns, if that is asked.
+    ///
+    /// # Errors
+    /// The disk is full or failed; the notes may then end in half of this one.
+    fn note(&self, content: ContentId, note: &[u8], is_durable: bool) -> Result<(), StoreError>;
+
+    /// Puts other notes in the place of all those of a content, in one durable step.
+    ///
+    /// # Errors
+    /// The disk is full or failed; the notes are as they were.
+    fn replace_notes(&self, content: ContentId, notes: &[u8]) -> Result<(), StoreError>;
+
+    /// The contents that have notes, in no order.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn noted(&self) -> Result<Vec<Noted>, StoreError>;
+
+    /// The notes of a content, up to `size_max` bytes. The last one may be torn by a power cut.
+    ///
+    /// # Errors
+    /// They are not there, or the disk failed.
+    fn notes(&self, content: ContentId, size_max: usize) -> Result<Vec<u8>, StoreError>;
+
+    /// Removes the notes of a content; and the content too, unless it is published.
+    fn forget(&self, content: ContentId);
+
+    /// Makes contents durable, many of them at the cost of a few. Blocks. An error is final, as
+    /// that of [`Upload::seal`].
+    ///
+    /// # Errors
+    /// The disk failed: none of them is sealed, and the store takes no more changes.
+    fn seal_all(&self, contents: &[Unsealed]) -> Result<Vec<Sealed>, StoreError>;
+
+    /// Removes a staged content that will not be published.
     fn discard(&self, content: ContentId);
 
     /// Makes sure that a file can be published at `path`: its directories are there, durable with
@@ -145,11 +237,20 @@ pub trait Store: Send + Sync {
     /// The name is taken, or the disk is full or failed.
     fn prepare(&self, path: &RemotePath) -> Result<(), StoreError>;
 
+    /// The same for several, each for itself.
+    fn prepare_all(&self, paths: &[&RemotePath]) -> Vec<Result<(), StoreError>>;
+
     /// Publishes one step; it is visible at once and durable after [`Store::sync`].
     ///
     /// # Errors
     /// The disk failed: the store takes no more changes.
     fn publish(&self, publication: &Publication) -> Result<Published, StoreError>;
+
+    /// The same for several, in their order; after one that fails there are no more.
+    ///
+    /// # Errors
+    /// As [`Store::publish`].
+    fn publish_all(&self, publications: &[Publication]) -> Result<Vec<Published>, StoreError>;
 
     /// Makes every publication since the last call durable.
     ///

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fsvc::content::ContentId;
 use fsvc::database::Database;
 use fsvc::digest::Digest;
 use fsvc::log::cursors::EmbeddedCursors;
 use fsvc::log::{Attached, Draft, Message, Payload, Sequence};
-use fsvc::ops::{Parts, Recovered, Service};
+use fsvc::ops::{Bounds, Parts, Recovered, Service};
 use fsvc::policy::Policy;
 use fsvc::store::local::LocalStore;
 use fsvc::store::{Publication, Published};
@@ -20,7 +21,12 @@ use crate::retention::keep;
 use crate::store_local::{n_staged, scratch};
 use crate::store_suite::{read_attached, seal};
 
-fn parts(root: &Path) -> Parts {
+const BOUNDS: Bounds = Bounds {
+    file_size_max: u64::MAX,
+    keep_uploads: Duration::MAX,
+};
+
+pub(crate) fn parts(root: &Path) -> Parts {
     let store = LocalStore::open(root, 0).unwrap();
     let database = Database::open(&root.join(".fsvc/log.redb")).unwrap();
     let database = Arc::new(database);
@@ -34,11 +40,11 @@ fn parts(root: &Path) -> Parts {
     }
 }
 
-fn serve(parts: &Parts) -> (Service, Recovered) {
+pub(crate) fn open(parts: &Parts) -> (Service, Recovered) {
     let policy = Policy::parse(&everything()).unwrap();
     let retention = (keep().messages)(&"short".parse().unwrap());
     let topics = Arc::new(Topics::none(retention));
-    Service::open(parts.clone(), policy, topics, u64::MAX).unwrap()
+    Service::open(parts.clone(), policy, topics, BOUNDS).unwrap()
 }
 
 fn n_attached(root: &Path) -> usize {
@@ -70,7 +76,7 @@ fn a_start_attaches_what_the_log_has_and_sweeps_the_rest() {
     let step = Publication::Attach { content: done };
     assert_eq!(parts.store.publish(&step).unwrap(), Published::Done);
     assert_eq!(n_staged(&root), 2);
-    let (service, recovered) = serve(&parts);
+    let (service, recovered) = open(&parts);
     assert_eq!((recovered.n_records, recovered.n_swept), (2, 1));
     assert_eq!((n_staged(&root), n_attached(&root)), (0, 2));
     for content in [logged, done] {
@@ -78,7 +84,7 @@ fn a_start_attaches_what_the_log_has_and_sweeps_the_rest() {
     }
     assert!(read_attached(&*parts.store, nobodys).is_err());
     drop(service);
-    let (_service, recovered) = serve(&parts);
+    let (_service, recovered) = open(&parts);
     assert_eq!((recovered.n_records, recovered.n_swept), (0, 0));
 }
 
@@ -90,7 +96,7 @@ fn a_content_goes_with_its_message() {
     let [old, young] = [(); 2].map(|()| seal(&*parts.store, b"said").content);
     let drafts = [large(old, 0), large(young, 100)];
     parts.log.append(&drafts, Sequence(0)).unwrap();
-    let (service, _) = serve(&parts);
+    let (service, _) = open(&parts);
     service.expire(at(49));
     assert_eq!(n_attached(&root), 2);
     service.expire(at(120));
@@ -111,10 +117,10 @@ fn a_removal_that_was_broken_off_is_finished() {
     let [one, two] = [(); 2].map(|()| seal(&*parts.store, b"said").content);
     let drafts = [large(one, 0), large(two, 0)];
     parts.log.append(&drafts, Sequence(0)).unwrap();
-    drop(serve(&parts));
+    drop(open(&parts));
     while parts.log.expire(at(1_000), 1).unwrap() > 0 {}
     parts.store.detach(&[one]).unwrap();
-    let (service, _) = serve(&parts);
+    let (service, _) = open(&parts);
     service.expire(at(1_000));
     assert_eq!(n_attached(&root), 0);
     assert_eq!(parts.log.detached(10).unwrap(), []);
@@ -131,7 +137,7 @@ fn a_content_is_not_given_up_before_it_is_attached() {
         .collect();
     parts.log.append(&drafts, Sequence(0)).unwrap();
     assert_eq!(parts.log.detached(100).unwrap(), []);
-    let (service, _) = serve(&parts);
+    let (service, _) = open(&parts);
     assert_eq!(n_attached(&root), 20);
     service.expire(at(0));
     assert_eq!(n_attached(&root), 30 / 4);

@@ -191,12 +191,9 @@ async fn run(client: &Client, step: &Step) -> Result<(), ClientError> {
 }
 
 pub fn client(server: &Server) -> Client {
-    Client::new(Options::from_directory(
-        &server.address,
-        server.certs(),
-        "dev",
-    ))
-    .unwrap()
+    let mut options = Options::from_directory(&server.address, server.certs(), "dev");
+    options.retry_for = Duration::ZERO;
+    Client::new(options).unwrap()
 }
 
 pub fn count(name: &str, default: usize) -> usize {

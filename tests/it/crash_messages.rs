@@ -205,6 +205,8 @@ async fn run(client: &Client, job: &Job) -> Result<Vec<(u64, Said)>, ClientError
                     remove: false,
                     if_absent: false,
                     if_version: None,
+                    digest: None,
+                    attributes: None,
                 });
             }
             let sequence = client.commit(&members).await?.sequence;

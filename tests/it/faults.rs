@@ -134,7 +134,9 @@ fn state(server: &Server, change: &Change) -> Vec<Option<Vec<u8>>> {
 #[test]
 fn dying_between_any_two_steps_leaves_old_or_new() {
     let mut died = BTreeSet::new();
-    for point in POINTS {
+    // Those of many files at once are tried in `many`.
+    let is_of_one = |point: &&&str| !point.starts_with("store.whole.");
+    for point in POINTS.iter().filter(is_of_one) {
         for change in &CHANGES {
             let mut server = with_fault(point, "abort");
             let output = with_input(&mut server.client("dev", change.arguments), change.input);
@@ -164,7 +166,8 @@ fn dying_between_any_two_steps_leaves_old_or_new() {
             agree(&server.root(), &what);
         }
     }
-    let missed: Vec<_> = POINTS.iter().filter(|p| !died.contains(*p)).collect();
+    let missed = POINTS.iter().filter(is_of_one);
+    let missed: Vec<_> = missed.filter(|p| !died.contains(*p)).collect();
     assert!(missed.is_empty(), "nobody died at {missed:?}");
 }
 

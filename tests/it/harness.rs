@@ -18,6 +18,7 @@ pub fn fsvc() -> Command {
         "FSVC_AS",
         "FSVC_LOG",
         "FSVC_FAULT",
+        "FSVC_RETRY_FOR",
     ] {
         command.env_remove(name);
     }
@@ -183,6 +184,10 @@ impl Server {
             .args(arguments)
             .args(["--server", &self.address, "--as", name, "--tls-dir"]);
         command.arg(self.certs()).current_dir(self.directory.path());
+        // A test that ends a server wants to see what that does; nothing is kept beside the server.
+        command.env("FSVC_RETRY_FOR", "0s");
+        command.env("XDG_STATE_HOME", self.directory.path().join("state"));
+        command.env("XDG_CACHE_HOME", self.directory.path().join("cache"));
         command
     }
 

@@ -133,6 +133,7 @@ pub(crate) fn entry(seed: u8) -> Entry {
         content: ContentId::from_random([seed; 16]),
         stamp: stamp(),
         digest: (seed != 0).then(|| Digest::of(&[seed])),
+        attributes: None,
     }
 }
 
@@ -142,6 +143,7 @@ pub(crate) fn draft(changes: Vec<Change>, conditions: Vec<Condition>) -> Draft {
         time: Timestamp::UNIX_EPOCH,
         matter: Matter::Files(changes),
         conditions,
+        request_id: None,
     }
 }
 

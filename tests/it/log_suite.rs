@@ -1,8 +1,8 @@
 //! What every log promises.
 
-use fsvc::log::{Condition, Conflict, Draft, Sequence};
+use fsvc::log::{Condition, Conflict, Draft, Message, Sequence};
 
-use crate::journal::{Journal, draft, embedded, open_at, page, path, put};
+use crate::journal::{Journal, draft, embedded, message, open_at, page, path, put, remove, said};
 use crate::memory::Memory;
 
 const N_RACERS: usize = 16;
@@ -14,6 +14,7 @@ fn every_promise<J: Journal>(new: impl Fn() -> J) {
     reading_is_bounded_and_starts_anywhere(&new());
     what_was_appended_is_there_after_reopening(new());
     of_racing_appends_one_wins(&new());
+    a_request_makes_one_record(&new());
 }
 
 #[test]
@@ -121,6 +122,64 @@ fn of_racing_appends_one_wins(journal: &impl Journal) {
         assert_eq!(winners, 1, "round {round}");
         assert_eq!(journal.log().head().unwrap(), Sequence(round));
     }
+}
+
+fn a_request_makes_one_record(journal: &impl Journal) {
+    let asked = |id: &str, at: &str| Draft {
+        request_id: Some(id.parse().unwrap()),
+        ..once(at)
+    };
+    let by_other = Draft {
+        identity: "spiffe://acme.internal/client/other".parse().unwrap(),
+        ..asked("1", "/d")
+    };
+    // A message with the same id, even one whose topic and id look like it.
+    let message = said(
+        Message {
+            dedup_id: Some("1".parse().unwrap()),
+            ..message("1", b"x")
+        },
+        0,
+    );
+    let duplicate = Err(Conflict::Duplicate {
+        sequence: Sequence(1),
+    });
+    let batch = [
+        asked("1", "/a"),
+        asked("1", "/a"),
+        asked("2", "/a"),
+        message,
+        by_other,
+        // Under an id that was refused before.
+        asked("2", "/b"),
+        asked("1", "/elsewhere"),
+    ];
+    let results = journal.append(&batch);
+    let exists = Err(Conflict::Exists {
+        path: path("/a"),
+        found: Sequence(1),
+    });
+    let expected = [
+        Ok(Sequence(1)),
+        duplicate.clone(),
+        exists,
+        Ok(Sequence(2)),
+        Ok(Sequence(3)),
+        Ok(Sequence(4)),
+        duplicate.clone(),
+    ];
+    assert_eq!(results, expected);
+    let gone = draft(vec![remove("/a"), put("/a/b")], vec![]);
+    assert_eq!(append_one(journal, gone), Ok(Sequence(5)));
+    assert_eq!(append_one(journal, asked("1", "/a")), duplicate);
+    let who = once("/a").identity;
+    let found = |id: &str| journal.index().request(&who, &id.parse().unwrap()).unwrap();
+    assert_eq!(found("1"), Some(Sequence(1)));
+    assert_eq!(found("2"), Some(Sequence(4)));
+    assert_eq!(found("3"), None);
+    let records = journal.log().read(Sequence(1), page(10)).unwrap();
+    assert_eq!(records[0].request_id.as_ref().unwrap().as_str(), "1");
+    assert_eq!(records[1].request_id, None);
 }
 
 #[test]

@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use fsvc::content::ContentId;
 use fsvc::filter::TopicFilter;
+use fsvc::identity::SpiffeId;
 use fsvc::index::fold::{apply, check};
 use fsvc::index::{Index, IndexError, Indexed, TopicState, Totals};
+use fsvc::label::DedupId;
 use fsvc::log::{
     Conflict, Draft, Keep, Log, LogError, Matter, Message, Page, Payload, Record, Retention,
     Sequence, Stats,
 };
+
 use fsvc::path::{Prefix, RemotePath, Topic};
 use jiff::Timestamp;
 
@@ -184,6 +187,16 @@ impl State {
                 return Err(Conflict::Duplicate { sequence });
             }
         } else {
+            let is_same = |record: &&Record| {
+                record.matter.message().is_none()
+                    && record.identity == draft.identity
+                    && record.request_id.is_some()
+                    && record.request_id == draft.request_id
+            };
+            if let Some(earlier) = self.kept.iter().find(is_same) {
+                let sequence = earlier.sequence;
+                return Err(Conflict::Duplicate { sequence });
+            }
             sure(check(draft, &self.entries))?;
         }
         let sequence = Sequence(self.ever.len() as u64).next();
@@ -336,7 +349,9 @@ fn trimmed(record: Record, left: Vec<fsvc::log::Change>) -> Record {
         was_replaced.then_some(is)
     });
     let replaced = replaced.collect();
+    let n_gone = record.matter.changes().len() - left.len();
     Record {
+        n_forgotten: record.n_forgotten + u32::try_from(n_gone).unwrap(),
         matter: Matter::Files(left),
         replaced,
         ..record
@@ -384,6 +399,16 @@ impl Index for Memory {
         let messages = state.messages(Some(topic));
         let after = messages.iter().filter(|record| record.sequence > position);
         Ok(after.count() as u64)
+    }
+
+    fn request(&self, identity: &SpiffeId, id: &DedupId) -> Result<Option<Sequence>, IndexError> {
+        let state = self.state();
+        let is_it = |record: &&Record| {
+            record.matter.message().is_none()
+                && record.identity == *identity
+                && record.request_id.as_ref() == Some(id)
+        };
+        Ok(state.kept.iter().find(is_it).map(|record| record.sequence))
     }
 
     fn totals(&self) -> Result<Totals, IndexError> {

@@ -43,7 +43,9 @@ pub fn client(server: &Server, name: &str) -> Client {
 
 /// A client that reaches the server by another address.
 pub fn client_at(address: &str, server: &Server, name: &str) -> Client {
-    Client::new(Options::from_directory(address, server.certs(), name)).unwrap()
+    let mut options = Options::from_directory(address, server.certs(), name);
+    options.retry_for = Duration::ZERO;
+    Client::new(options).unwrap()
 }
 
 /// A server at which every client may do everything, also look after the log.

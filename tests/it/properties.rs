@@ -54,23 +54,29 @@ fn op() -> impl Strategy<Value = Op> {
                 path,
                 size,
                 if_absent,
-                if_version
+                if_version,
+                attributes: None,
+                request_id: None,
             })
         ),
-        name().prop_map(|path| Op::Get(Get { path })),
+        name().prop_map(|path| Op::Get(Get::whole(path))),
         name().prop_map(|path| Op::Stat(Stat { path })),
         (name(), option::of(any::<String>())).prop_map(|(path, after)| Op::List(List {
             path: path.as_prefix(),
             after
         })),
-        (name(), option::of(number()))
-            .prop_map(|(path, if_version)| Op::Remove(Remove { path, if_version })),
+        (name(), option::of(number())).prop_map(|(path, if_version)| Op::Remove(Remove {
+            path,
+            if_version,
+            request_id: None,
+        })),
         (name(), name(), conditions()).prop_map(|(from, to, (if_absent, if_version))| {
             Op::Move(Move {
                 from,
                 to,
                 if_absent,
                 if_version,
+                request_id: None,
             })
         }),
         (name(), name(), conditions()).prop_map(|(from, to, (if_absent, if_version))| {
@@ -79,6 +85,7 @@ fn op() -> impl Strategy<Value = Op> {
                 to,
                 if_absent,
                 if_version,
+                request_id: None,
             })
         }),
         any::<(String, String)>().prop_map(|(action, on)| Op::Can(Question { action, on })),

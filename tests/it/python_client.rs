@@ -175,7 +175,7 @@ fn p6_7_the_body_of_a_request_that_cannot_be_read_is_passed_over() {
         assert!(answers[0].contains("bad_request"), "{answers:?}");
         assert_eq!(answers[1], r#"{"id": 2, "ok": {}}"#);
     }
-    let steps = "c.ask('write', path='/a')\nc.send(b'E', b'{\"abort\":\"denied\"}')\nc.ask('ping')\nshow(2)";
+    let steps = "c.ask('no_such_op', path='/a')\nc.send(b'E', b'{\"abort\":\"denied\"}')\nc.ask('ping')\nshow(2)";
     let answers = frames(&server, steps);
     assert!(answers[0].contains("unsupported"), "{answers:?}");
     assert_eq!(answers[1], r#"{"id": 2, "ok": {}}"#);

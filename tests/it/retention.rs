@@ -7,6 +7,7 @@ use std::time::Duration;
 use fsvc::content::ContentId;
 use fsvc::index::fold::apply;
 use fsvc::index::{Indexed, TOPICS_MAX};
+use fsvc::label::DedupId;
 use fsvc::log::{Change, Conflict, Draft, Keep, Matter, Message, Record, Retention, Sequence};
 use fsvc::path::{Prefix, RemotePath, Topic};
 use proptest::prelude::*;
@@ -132,6 +133,7 @@ fn a_set_is_trimmed_to_what_is_still_so() {
     let set = &kept(&journal)[0];
     assert_eq!(set.matter, Matter::Files(vec![put_of(3, "/b")]));
     assert_eq!(set.replaced, [0; 0]);
+    assert_eq!((set.n_forgotten, set.n_changes()), (3, 4));
     journal.append(&[filed(5, vec![put_of(5, "/b")])]);
     publish_all(&journal);
     expire(&journal, 1000, 1);
@@ -336,6 +338,30 @@ fn any_message() -> impl Strategy<Value = Message> {
     })
 }
 
+/// Ids of requests, few enough to come again.
+const N_REQUEST_IDS: u8 = 12;
+
+fn request_id(n: u8) -> DedupId {
+    format!("request {n}").parse().unwrap()
+}
+
+/// Which record each request made, as the index says it and as it comes out of what is kept.
+fn requests(journal: &impl Journal) -> [Vec<Option<Sequence>>; 2] {
+    let who = draft(vec![], vec![]).identity;
+    let ids = (0..N_REQUEST_IDS).map(request_id);
+    let known = ids
+        .clone()
+        .map(|id| journal.index().request(&who, &id).unwrap());
+    let records = kept(journal);
+    let made = ids.map(|id| {
+        let is_it = |record: &&Record| {
+            record.matter.message().is_none() && record.request_id.as_ref() == Some(&id)
+        };
+        records.iter().find(is_it).map(|record| record.sequence)
+    });
+    [known.collect(), made.collect()]
+}
+
 /// At most so many seconds before the latest time, as by a clock that was set back.
 fn any_draft() -> impl Strategy<Value = Draft> {
     let back = prop_oneof![3 => Just(0), 1 => 0..60_i64];
@@ -343,9 +369,11 @@ fn any_draft() -> impl Strategy<Value = Draft> {
         proptest::collection::vec(any_change(), 1..4).prop_map(Matter::Files),
         any_message().prop_map(Matter::Message),
     ];
-    (matter, back).prop_map(|(matter, back)| Draft {
+    let id = proptest::option::of(0..N_REQUEST_IDS);
+    (matter, back, id).prop_map(|(matter, back, id)| Draft {
         time: at(-back),
         matter,
+        request_id: id.map(request_id),
         ..draft(vec![], vec![])
     })
 }
@@ -418,6 +446,12 @@ impl Both {
         assert_eq!(kept(disk), kept(memory));
         assert_eq!(indexed(disk), indexed(memory));
         assert_eq!(folded(disk), indexed(disk), "folded anew it is another one");
+        let [known, made] = requests(disk);
+        assert_eq!(
+            known, made,
+            "requests are known for as long as their record is"
+        );
+        assert_eq!(known, requests(memory)[0]);
         let (totals, expected) = (disk.index().totals(), memory.index().totals());
         assert_eq!(totals.unwrap(), expected.unwrap());
         let every = "**".parse().unwrap();
@@ -471,6 +505,8 @@ proptest! {
         both.take(&Step::Expire(1_000_000, 3));
         let disk = both.disk.reopened();
         prop_assert_eq!(folded(&disk), indexed(&disk));
+        let [known, made] = requests(&disk);
+        prop_assert_eq!(known, made);
         prop_assert_eq!(disk.log().head().unwrap().0, head);
     }
 }

@@ -278,6 +278,8 @@ async fn member(client: &Client, name: &str) -> Member {
         remove: false,
         if_absent: false,
         if_version: None,
+        digest: None,
+        attributes: None,
     }
 }
 
@@ -298,6 +300,8 @@ fn a_set_with_one_forbidden_member_changes_nothing() {
         remove: true,
         if_absent: false,
         if_version: None,
+        digest: None,
+        attributes: None,
     };
     runtime().block_on(async {
         let dev = client(&server, "dev");

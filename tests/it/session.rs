@@ -12,7 +12,7 @@ use fsvc::index::embedded::EmbeddedIndex;
 use fsvc::log::cursors::EmbeddedCursors;
 use fsvc::log::embedded::EmbeddedLog;
 use fsvc::log::{Keep, Retention};
-use fsvc::ops::{Parts, Service};
+use fsvc::ops::{Bounds, Parts, Service};
 use fsvc::policy::Policy;
 use fsvc::session::{Session, Shared};
 use fsvc::store::local::LocalStore;
@@ -61,11 +61,15 @@ fn shared(root: &std::path::Path) -> Shared {
         store,
         cursors,
     };
-    let (service, _) =
-        Service::open(parts, policy, Arc::new(topics), limits.file_size_max).unwrap();
+    let bounds = Bounds {
+        file_size_max: limits.file_size_max,
+        keep_uploads: Duration::MAX,
+    };
+    let (service, _) = Service::open(parts, policy, Arc::new(topics), bounds).unwrap();
     Shared {
         service: Arc::new(service),
         transfers: Arc::new(Semaphore::new(limits.transfers_max)),
+        signatures: Arc::new(Semaphore::new(2)),
         limits: Arc::new(limits),
         draining: CancellationToken::new(),
         stop: CancellationToken::new(),

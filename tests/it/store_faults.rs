@@ -8,7 +8,7 @@ use std::process::Command;
 use fsvc::fault::arm_thread;
 use fsvc::path::Prefix;
 use fsvc::store::local::LocalStore;
-use fsvc::store::{Publication, Published, Store, StoreError};
+use fsvc::store::{Publication, Published, Store, StoreError, Unsealed};
 
 use crate::store_local::{empty, n_staged, scratch};
 use crate::store_suite::{names, path, place, put, read, read_attached, seal};
@@ -49,6 +49,44 @@ fn a_full_disk_is_refused_and_leaves_nothing() {
     let content = vec![7; 8 << 20];
     put(&store, "/fits", &content);
     assert!(read(&store, "/fits").unwrap() == content);
+}
+
+/// A writer for each part, as connections come and go: together they leave the reserve alone.
+#[test]
+fn parts_leave_the_reserve_alone() {
+    let scratch = scratch();
+    let root = scratch.path().join("root");
+    let Some(_mount) = Mount::tmpfs(&root, "32m") else {
+        return;
+    };
+    let store = LocalStore::open(&root, 16 << 20).unwrap();
+    let refused = store.allocate(17 << 20, b"note").err();
+    assert!(
+        matches!(refused, Some(StoreError::OutOfSpace(_))),
+        "{refused:?}"
+    );
+    assert_eq!(n_staged(&root), 0);
+    let content = store.allocate(15 << 20, b"note").unwrap();
+    fs::write(root.join("ballast"), vec![0; 8 << 20]).unwrap();
+    let piece = vec![1; 1 << 20];
+    let mut n_written = 0;
+    for number in 0..15 {
+        let parts = store.parts(content).unwrap();
+        match parts.write_at(&piece, number << 20) {
+            Ok(()) => n_written += 1,
+            Err(error) => assert!(matches!(error, StoreError::OutOfSpace(_)), "{error:?}"),
+        }
+    }
+    // Eight fit, and it is looked after as many again at the latest.
+    assert!(n_written < 15, "{n_written}");
+    fs::remove_file(root.join("ballast")).unwrap();
+    store
+        .parts(content)
+        .unwrap()
+        .write_at(&piece, 14 << 20)
+        .unwrap();
+    store.forget(content);
+    assert_eq!(n_staged(&root), 0);
 }
 
 #[cfg(debug_assertions)]
@@ -211,4 +249,111 @@ impl Drop for Mount {
         // Lazily: the store under test may still hold it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).output();
     }
+}
+
+/// Ends so many contents without making them durable.
+fn finish(store: &dyn Store, n: u8) -> Vec<Unsealed> {
+    let finish = |n| {
+        let mut upload = store.begin(Some(1)).unwrap();
+        upload.write(&[n]).unwrap();
+        upload.finish().unwrap()
+    };
+    (0..n).map(finish).collect()
+}
+
+#[test]
+fn many_contents_are_sealed_together() {
+    for n in [0, 1, 7, 8, 100] {
+        let (scratch, store) = empty();
+        let sealed = store.seal_all(&finish(&store, n)).unwrap();
+        assert_eq!(sealed.len(), usize::from(n));
+        let steps: Vec<Publication> = sealed
+            .into_iter()
+            .zip(0..n)
+            .map(|(sealed, n)| place(sealed, &format!("/d{}/{n}", n % 30)))
+            .collect();
+        let published = store.publish_all(&steps).unwrap();
+        assert!(published.iter().all(|one| *one == Published::Done));
+        store.sync().unwrap();
+        for n in 0..n {
+            assert_eq!(read(&store, &format!("/d{}/{n}", n % 30)).unwrap(), [n]);
+        }
+        assert_eq!(n_staged(&scratch.path().join("root")), 0);
+    }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn a_sync_of_many_that_fails_seals_none_and_ends_all_changes() {
+    for (n, plan) in [
+        (3, "store.seal.fsync=EIO@2"),
+        (8, "store.whole.syncfs=EIO@1"),
+        (100, "store.whole.syncfs.after=EIO@1"),
+        // The first is that of the contents, the second that of their directories.
+        (20, "store.whole.syncfs=EIO@2"),
+        (3, "store.sync.fsync=EIO@2"),
+    ] {
+        let (_scratch, store) = empty();
+        put(&store, "/old", b"old");
+        let unsealed = finish(&store, n);
+        let _armed = arm_thread(plan).unwrap();
+        let done = store.seal_all(&unsealed).and_then(|sealed| {
+            let steps = sealed.into_iter().zip(0..n);
+            let steps: Vec<_> = steps
+                .map(|(one, n)| place(one, &format!("/{n}/x")))
+                .collect();
+            store.prepare_all(&[&path("/0/x")]).remove(0)?;
+            store.publish_all(&steps)?;
+            store.sync()
+        });
+        assert!(
+            matches!(done, Err(StoreError::Io { .. })),
+            "{plan}: {done:?}"
+        );
+        for refused in [
+            store.seal_all(&unsealed).err(),
+            store.seal_all(&[]).err(),
+            store.begin(None).err(),
+            store.prepare_all(&[&path("/n/x")]).remove(0).err(),
+            store.publish_all(&[]).err(),
+            store.sync().err(),
+        ] {
+            assert!(
+                matches!(refused, Some(StoreError::ReadOnly(_))),
+                "{plan}: {refused:?}"
+            );
+        }
+        assert_eq!(read(&store, "/old").unwrap(), b"old");
+    }
+}
+
+#[test]
+fn a_batch_of_names_goes_on_after_one_that_is_taken() {
+    let (_scratch, store) = empty();
+    put(&store, "/a/file", b"x");
+    let names = ["/a/file/below", "/a/b", "/a", "/a/c/d", "/e"].map(path);
+    let refs: Vec<_> = names.iter().collect();
+    let verdicts = store.prepare_all(&refs);
+    let is_free: Vec<bool> = verdicts.iter().map(Result::is_ok).collect();
+    assert_eq!(is_free, [false, true, false, true, true]);
+    // What is removed in a batch takes its directory along; the next file makes it again.
+    let old = store.stat(&path("/a/file")).unwrap();
+    let sealed = store.seal_all(&finish(&store, 3)).unwrap();
+    let steps = [
+        place(sealed[0], "/g/one"),
+        Publication::Remove {
+            path: path("/a/file"),
+            stamp: old,
+        },
+        Publication::Remove {
+            path: path("/g/one"),
+            stamp: sealed[0].stamp,
+        },
+        place(sealed[1], "/g/two"),
+        place(sealed[2], "/a/file"),
+    ];
+    let published = store.publish_all(&steps).unwrap();
+    assert!(published.iter().all(|one| *one == Published::Done));
+    assert_eq!(read(&store, "/g/two").unwrap(), [1]);
+    assert_eq!(read(&store, "/a/file").unwrap(), [2]);
 }

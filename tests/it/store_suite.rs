@@ -60,6 +60,13 @@ pub(crate) const CASES: &[(&str, Case)] = &[
         "an_open_attachment_stays_what_it_was",
         an_open_attachment_stays_what_it_was,
     ),
+    ("parts_come_in_any_order", parts_come_in_any_order),
+    ("parts_that_are_not_there", parts_that_are_not_there),
+    ("notes_come_back", notes_come_back),
+    (
+        "a_sweep_spares_the_notes_of_what_is_kept",
+        a_sweep_spares_the_notes_of_what_is_kept,
+    ),
 ];
 
 /// A checked name.
@@ -461,4 +468,86 @@ fn an_open_attachment_stays_what_it_was(store: &dyn Store) {
     let mut buffer = [0; 8];
     assert_eq!(open.read_at(&mut buffer, 0).unwrap(), 3);
     assert_eq!(&buffer[..3], b"old");
+}
+
+fn parts_come_in_any_order(store: &dyn Store) {
+    let content = store.allocate(9, b"note").unwrap();
+    let (one, two) = (store.parts(content).unwrap(), store.parts(content).unwrap());
+    two.write_at(b"ddd", 6).unwrap();
+    one.write_at(b"xxxx", 0).unwrap();
+    two.write_at(b"abc", 0).unwrap();
+    one.sync().unwrap();
+    assert!(store.seal_parts(content, 8).is_err());
+    assert!(store.seal_parts(content, 10).is_err());
+    let before = store.seal_parts(content, 9).unwrap();
+    one.write_at(b"efg", 3).unwrap();
+    // Sealed again it has another stamp, so that nobody takes one for the other.
+    let sealed = store.seal_parts(content, 9).unwrap();
+    assert_eq!(sealed.content, content);
+    assert!(sealed.stamp.modified > before.stamp.modified);
+    store.prepare(&path("/parts")).unwrap();
+    check_done(store, &place(sealed, "/parts"), Published::Done);
+    assert_eq!(read(store, "/parts").unwrap(), b"abcefgddd");
+    assert_eq!(store.stat(&path("/parts")).unwrap(), sealed.stamp);
+    // What is published is not taken away with the notes.
+    store.forget(content);
+    assert!(store.notes(content, 9).is_err());
+    assert_eq!(read(store, "/parts").unwrap(), b"abcefgddd");
+}
+
+fn parts_that_are_not_there(store: &dyn Store) {
+    let gone = store.allocate(2, b"note").unwrap();
+    let before = store.parts(gone).unwrap();
+    store.forget(gone);
+    for content in [gone, ContentId::from_random([7; 16])] {
+        assert!(matches!(
+            store.parts(content).err(),
+            Some(StoreError::NotFound)
+        ));
+        assert!(store.seal_parts(content, 2).is_err());
+        assert!(store.notes(content, 9).is_err());
+        store.forget(content);
+    }
+    // Whoever still holds it open brings nothing back.
+    before.write_at(b"xx", 0).unwrap();
+    assert!(store.parts(gone).is_err());
+    assert!(store.noted().unwrap().is_empty());
+}
+
+fn notes_come_back(store: &dyn Store) {
+    let [one, two] = [b"one".as_slice(), b"two"].map(|note| store.allocate(1, note).unwrap());
+    store.note(one, b", more", true).unwrap();
+    store.note(two, b", more", false).unwrap();
+    store.note(one, b", last", false).unwrap();
+    assert_eq!(store.notes(one, 100).unwrap(), b"one, more, last");
+    assert_eq!(store.notes(one, 5).unwrap(), b"one, ");
+    store.replace_notes(one, b"anew").unwrap();
+    store.note(one, b", again", true).unwrap();
+    assert_eq!(store.notes(one, 100).unwrap(), b"anew, again");
+    assert_eq!(store.notes(two, 100).unwrap(), b"two, more");
+    let mut noted: Vec<_> = store.noted().unwrap();
+    noted.sort_by_key(|noted| noted.content);
+    let mut both = [one, two];
+    both.sort();
+    assert_eq!(
+        noted.iter().map(|noted| noted.content).collect::<Vec<_>>(),
+        both
+    );
+    // What is staged as a whole has no notes.
+    let sealed = seal(store, b"whole");
+    assert_eq!(store.noted().unwrap().len(), 2);
+    store.discard(sealed.content);
+}
+
+fn a_sweep_spares_the_notes_of_what_is_kept(store: &dyn Store) {
+    let [kept, lost] = [(); 2].map(|()| store.allocate(1, b"note").unwrap());
+    assert_eq!(store.sweep(&HashSet::from([kept])).unwrap(), 1);
+    assert_eq!(store.notes(kept, 9).unwrap(), b"note");
+    assert!(store.parts(kept).is_ok());
+    assert!(store.notes(lost, 9).is_err());
+    assert!(matches!(
+        store.parts(lost).err(),
+        Some(StoreError::NotFound)
+    ));
+    assert_eq!(store.noted().unwrap().len(), 1);
 }

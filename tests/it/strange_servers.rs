@@ -15,15 +15,15 @@ use crate::harness::{fsvc, text};
 use crate::matrix::{Ca, Matrix, Pair, now_plus};
 
 /// A listener that treats every connection so; ends with the test's process.
-fn listen(answer: impl Fn(TcpStream) + Send + 'static) -> u16 {
+pub fn listen(answer: impl Fn(TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || listener.incoming().flatten().for_each(answer));
     port
 }
 
-/// Speaks TLS with this pair, says `greeting`, and closes.
-fn tls(matrix: &Matrix, pair: &Pair, protocols: &[&str], greeting: &'static [u8]) -> u16 {
+/// TLS 1.3 with this pair, for everybody.
+pub fn config(matrix: &Matrix, pair: &Pair, protocols: &[&str]) -> Arc<ServerConfig> {
     matrix.add("as-server", pair);
     let files = matrix.files(Some("as-server")).own.unwrap();
     let chain = fsvc::tls::pem::read_certificates(&files.certificate).unwrap();
@@ -41,7 +41,12 @@ fn tls(matrix: &Matrix, pair: &Pair, protocols: &[&str], greeting: &'static [u8]
         .iter()
         .map(|name| name.as_bytes().to_vec())
         .collect();
-    let config = Arc::new(config);
+    Arc::new(config)
+}
+
+/// Speaks TLS with this pair, says `greeting`, and closes.
+pub fn tls(matrix: &Matrix, pair: &Pair, protocols: &[&str], greeting: &'static [u8]) -> u16 {
+    let config = config(matrix, pair, protocols);
     listen(move |tcp| {
         let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), tcp);
         if stream

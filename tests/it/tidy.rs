@@ -7,7 +7,7 @@ const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
 const TEST_LINES_MAX: usize = 120;
 const LINE_SIZE_MAX: usize = 120;
-const ARCHITECTURE_LINES_MAX: usize = 120;
+const ARCHITECTURE_LINES_MAX: usize = 140;
 
 #[test]
 fn imports_keep_to_the_layers() {
@@ -144,8 +144,10 @@ fn each_fact_has_one_home() {
             &[
                 "src/log/cursors.rs",
                 "src/log/embedded.rs",
+                "src/index/dedup.rs",
                 "src/index/embedded.rs",
                 "src/index/history.rs",
+                "src/index/requests.rs",
                 "src/index/tables.rs",
                 "src/index/topics.rs",
             ][..],

@@ -74,14 +74,6 @@ fn p2_malformed_frames_are_answered_and_end_the_connection() {
             .concat(),
         ),
         (
-            "a trailer without a digest",
-            [
-                message(r#"{"id":1,"op":"put","path":"/x"}"#),
-                frame(b'E', br#"{"size":0}"#),
-            ]
-            .concat(),
-        ),
-        (
             "a trailer of another hash",
             [
                 message(r#"{"id":1,"op":"put","path":"/x"}"#),
@@ -109,6 +101,19 @@ fn p2_malformed_frames_are_answered_and_end_the_connection() {
         assert_eq!(snapshot(&server.root()), before, "{what}");
         assert_eq!(server.staged(), Vec::<String>::new(), "{what}");
     }
+}
+
+#[test]
+fn p6_8_a_whole_body_needs_a_digest_at_its_end() {
+    let server = server();
+    let before = snapshot(&server.root());
+    let mut raw = Raw::connect(&server, "dev");
+    raw.send(&message(r#"{"id":1,"op":"put","path":"/x"}"#));
+    raw.send(&frame(b'E', br#"{"size":0}"#));
+    assert_eq!(code(&raw.answer()), "bad_request");
+    raw.lives();
+    assert_eq!(snapshot(&server.root()), before);
+    assert_eq!(server.staged(), Vec::<String>::new());
 }
 
 #[test]

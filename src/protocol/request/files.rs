@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::Attributes;
+use crate::label::DedupId;
 use crate::path::{Prefix, RemotePath};
-use crate::protocol::is_false;
+use crate::protocol::{is_false, is_zero};
 
 /// What must hold about a file for a change to be made; checked inside the append.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,12 +29,40 @@ pub struct Put {
     pub if_absent: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_version: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Attributes>,
+    /// What makes it the same request when it is sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<DedupId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Get {
     pub path: RemotePath,
+    /// The first byte that is wanted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offset: u64,
+    /// Bytes, at most up to the end of the file; all of them if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_version: Option<u64>,
+}
+
+/// `append`: bytes behind those of a file; a body follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Append {
+    pub path: RemotePath,
+    /// Bytes that the file must have before; 0 also for one that is not there.
+    pub if_size: u64,
+    /// How many bytes will come, where the sender knows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// What makes it the same request when it is sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<DedupId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +86,9 @@ pub struct Remove {
     pub path: RemotePath,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_version: Option<u64>,
+    /// What makes it the same request when it is sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<DedupId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +102,9 @@ pub struct Move {
     /// The version that `from` must be at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_version: Option<u64>,
+    /// What makes it the same request when it is sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<DedupId>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +118,9 @@ pub struct Copy {
     /// The version that `from` must be at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_version: Option<u64>,
+    /// What makes it the same request when it is sent again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<DedupId>,
 }
 
 /// `can`: an action as the policy spells it, and what it would be done on, as the policy spells it
@@ -91,6 +130,18 @@ pub struct Copy {
 pub struct Question {
     pub action: String,
     pub on: String,
+}
+
+impl Get {
+    /// All of a file, as it is now.
+    pub const fn whole(path: RemotePath) -> Self {
+        Self {
+            path,
+            offset: 0,
+            length: None,
+            if_version: None,
+        }
+    }
 }
 
 impl Put {

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::content::Attributes;
+use crate::digest::Digest;
 use crate::filter::TopicFilter;
 use crate::label::{CursorName, DedupId};
 use crate::path::{Prefix, RemotePath, Topic};
@@ -159,6 +161,11 @@ pub struct Member {
     pub if_absent: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_version: Option<u64>,
+    /// What the content must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Attributes>,
 }
 
 /// `reconcile`: records what other programs have done in the tree, a page at a time.

@@ -4,6 +4,8 @@
 
 mod files;
 mod messages;
+mod op;
+mod uploads;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -13,12 +15,15 @@ use thiserror::Error;
 use super::ErrorCode;
 use super::json::{self, JsonError};
 use crate::escape::Escaped;
+use crate::path::RemotePath;
 
-pub use files::{Conditions, Copy, Get, List, Move, Put, Question, Remove, Stat};
+pub use files::{Append, Conditions, Copy, Get, List, Move, Put, Question, Remove, Stat};
 pub use messages::{
     Ack, Answer, Call, Fetch, Forget, Last, LogVerify, Member, Publish, Reconcile, Stage, Start,
     Subscribe, Topics, Watch,
 };
+pub use op::Op;
+pub use uploads::{Abort, Begin, Commit, GetMany, PutMany, Signature, Status, Uploads, Write};
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,61 +31,6 @@ pub struct Request {
     /// Chosen by the client; the answer repeats it.
     pub id: u64,
     pub op: Op,
-}
-
-/// What is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Op {
-    /// Write a file; a body follows.
-    Put(Put),
-    /// Read a file; a body follows the answer.
-    Get(Get),
-    /// Read a file's metadata.
-    Stat(Stat),
-    /// Read one page of a directory.
-    List(List),
-    /// Remove a file.
-    Remove(Remove),
-    /// Give a file another name.
-    Move(Move),
-    /// Write a file with the content of another.
-    Copy(Copy),
-    /// Ask whether a request would be allowed.
-    Can(Question),
-    /// Send a message, or several; a body follows.
-    Publish(Publish),
-    /// Turn the connection into a stream of messages.
-    Subscribe(Subscribe),
-    /// Turn the connection into a stream of changes of files.
-    Watch(Watch),
-    /// Say that what a cursor gave is done with.
-    Ack(Ack),
-    /// Take a cursor away.
-    Forget(Forget),
-    /// Read what is attached to a message; a body follows the answer.
-    Fetch(Fetch),
-    /// Send a message and wait for its reply; a body follows.
-    Call(Call),
-    /// Reply to a message; a body follows.
-    Answer(Answer),
-    /// Read one page of the topics.
-    Topics(Topics),
-    /// Read the latest message of each topic.
-    Last(Last),
-    /// Stage a content for a set; a body follows.
-    Stage(Stage),
-    /// Record what other programs did in the tree.
-    Reconcile(Reconcile),
-    /// Look for damaged records.
-    LogVerify(LogVerify),
-    /// Commit a set of files, its members line by line in the body that follows.
-    Commit,
-    /// Read what the log says of itself.
-    LogStats,
-    /// Ask who the certificate says the client is.
-    Whoami,
-    /// Ask for a sign of life.
-    Ping,
 }
 
 /// Why bytes are not a request. The frame was whole, so the connection lives on.
@@ -122,68 +72,6 @@ impl RequestError {
     }
 }
 
-impl Op {
-    /// The op's name on the wire.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Put(_) => "put",
-            Self::Get(_) => "get",
-            Self::Stat(_) => "stat",
-            Self::List(_) => "list",
-            Self::Remove(_) => "remove",
-            Self::Move(_) => "move",
-            Self::Copy(_) => "copy",
-            Self::Can(_) => "can",
-            Self::Publish(_) => "publish",
-            Self::Subscribe(_) => "subscribe",
-            Self::Watch(_) => "watch",
-            Self::Ack(_) => "ack",
-            Self::Forget(_) => "forget",
-            Self::Fetch(_) => "fetch",
-            Self::Call(_) => "request",
-            Self::Answer(_) => "reply",
-            Self::Topics(_) => "topics",
-            Self::Last(_) => "last",
-            Self::Stage(_) => "stage",
-            Self::Reconcile(_) => "reconcile",
-            Self::LogVerify(_) => "log_verify",
-            Self::Commit => "commit",
-            Self::LogStats => "log_stats",
-            Self::Whoami => "whoami",
-            Self::Ping => "ping",
-        }
-    }
-
-    fn fields(&self) -> serde_json::Result<Value> {
-        match self {
-            Self::Put(fields) => serde_json::to_value(fields),
-            Self::Get(fields) => serde_json::to_value(fields),
-            Self::Stat(fields) => serde_json::to_value(fields),
-            Self::List(fields) => serde_json::to_value(fields),
-            Self::Remove(fields) => serde_json::to_value(fields),
-            Self::Move(fields) => serde_json::to_value(fields),
-            Self::Copy(fields) => serde_json::to_value(fields),
-            Self::Can(fields) => serde_json::to_value(fields),
-            Self::Publish(fields) => serde_json::to_value(fields),
-            Self::Subscribe(fields) => serde_json::to_value(fields),
-            Self::Watch(fields) => serde_json::to_value(fields),
-            Self::Ack(fields) => serde_json::to_value(fields),
-            Self::Forget(fields) => serde_json::to_value(fields),
-            Self::Fetch(fields) => serde_json::to_value(fields),
-            Self::Call(fields) => serde_json::to_value(fields),
-            Self::Answer(fields) => serde_json::to_value(fields),
-            Self::Topics(fields) => serde_json::to_value(fields),
-            Self::Last(fields) => serde_json::to_value(fields),
-            Self::Stage(fields) => serde_json::to_value(fields),
-            Self::Reconcile(fields) => serde_json::to_value(fields),
-            Self::LogVerify(fields) => serde_json::to_value(fields),
-            Self::Commit | Self::LogStats | Self::Whoami | Self::Ping => {
-                Ok(Value::Object(Map::new()))
-            }
-        }
-    }
-}
-
 impl Request {
     /// Reads a request out of a message's bytes.
     ///
@@ -198,39 +86,7 @@ impl Request {
         let Some(Value::String(op)) = map.remove("op") else {
             return Err(RequestError::NoOp { id });
         };
-        let op = match op.as_str() {
-            "put" => Op::Put(fields(id, "put", map)?),
-            "get" => Op::Get(fields(id, "get", map)?),
-            "stat" => Op::Stat(fields(id, "stat", map)?),
-            "list" => Op::List(fields(id, "list", map)?),
-            "remove" => Op::Remove(fields(id, "remove", map)?),
-            "move" => Op::Move(fields(id, "move", map)?),
-            "copy" => Op::Copy(fields(id, "copy", map)?),
-            "can" => Op::Can(fields(id, "can", map)?),
-            "publish" => Op::Publish(fields(id, "publish", map)?),
-            "subscribe" => Op::Subscribe(fields(id, "subscribe", map)?),
-            "watch" => Op::Watch(fields(id, "watch", map)?),
-            "ack" => Op::Ack(fields(id, "ack", map)?),
-            "forget" => Op::Forget(fields(id, "forget", map)?),
-            "fetch" => Op::Fetch(fields(id, "fetch", map)?),
-            "request" => Op::Call(fields(id, "request", map)?),
-            "reply" => Op::Answer(fields(id, "reply", map)?),
-            "topics" => Op::Topics(fields(id, "topics", map)?),
-            "last" => Op::Last(fields(id, "last", map)?),
-            "stage" => Op::Stage(fields(id, "stage", map)?),
-            "reconcile" => Op::Reconcile(fields(id, "reconcile", map)?),
-            "log_verify" => Op::LogVerify(fields(id, "log_verify", map)?),
-            "commit" => fields::<Nothing>(id, "commit", map).map(|_| Op::Commit)?,
-            "log_stats" => fields::<Nothing>(id, "log_stats", map).map(|_| Op::LogStats)?,
-            "whoami" => fields::<Nothing>(id, "whoami", map).map(|_| Op::Whoami)?,
-            "ping" => fields::<Nothing>(id, "ping", map).map(|_| Op::Ping)?,
-            other => {
-                return Err(RequestError::UnknownOp {
-                    id,
-                    op: Escaped::new(other),
-                });
-            }
-        };
+        let op = Op::decode(id, &op, map)?;
         Ok(Self { id, op })
     }
 
@@ -249,14 +105,79 @@ impl Request {
     }
 }
 
+impl Op {
+    /// Reads the op of this name out of its fields.
+    fn decode(id: u64, name: &str, map: Map<String, Value>) -> Result<Self, RequestError> {
+        Ok(match name {
+            "put" => Self::Put(fields(id, "put", map)?),
+            "get" => Self::Get(fields(id, "get", map)?),
+            "stat" => Self::Stat(fields(id, "stat", map)?),
+            "list" => Self::List(fields(id, "list", map)?),
+            "remove" => Self::Remove(fields(id, "remove", map)?),
+            "move" => Self::Move(fields(id, "move", map)?),
+            "copy" => Self::Copy(fields(id, "copy", map)?),
+            "can" => Self::Can(fields(id, "can", map)?),
+            "stage" => Self::Stage(fields(id, "stage", map)?),
+            "commit" => Self::Commit(fields(id, "commit", map)?),
+            "append" => Self::Append(fields(id, "append", map)?),
+            "begin" => Self::Begin(fields(id, "begin", map)?),
+            "write" => Self::Write(fields(id, "write", map)?),
+            "status" => Self::Status(fields(id, "status", map)?),
+            "abort" => Self::Abort(fields(id, "abort", map)?),
+            "uploads" => Self::Uploads(fields(id, "uploads", map)?),
+            "signature" => Self::Signature(fields(id, "signature", map)?),
+            "put_many" => Self::PutMany(fields(id, "put_many", map)?),
+            "get_many" => Self::GetMany(fields(id, "get_many", map)?),
+            _ => return Self::decode_other(id, name, map),
+        })
+    }
+
+    /// The same of an op that is not about the content of files.
+    fn decode_other(id: u64, name: &str, map: Map<String, Value>) -> Result<Self, RequestError> {
+        Ok(match name {
+            "publish" => Self::Publish(fields(id, "publish", map)?),
+            "subscribe" => Self::Subscribe(fields(id, "subscribe", map)?),
+            "watch" => Self::Watch(fields(id, "watch", map)?),
+            "ack" => Self::Ack(fields(id, "ack", map)?),
+            "forget" => Self::Forget(fields(id, "forget", map)?),
+            "fetch" => Self::Fetch(fields(id, "fetch", map)?),
+            "request" => Self::Call(fields(id, "request", map)?),
+            "reply" => Self::Answer(fields(id, "reply", map)?),
+            "topics" => Self::Topics(fields(id, "topics", map)?),
+            "last" => Self::Last(fields(id, "last", map)?),
+            "reconcile" => Self::Reconcile(fields(id, "reconcile", map)?),
+            "log_verify" => Self::LogVerify(fields(id, "log_verify", map)?),
+            "log_stats" => fields::<Nothing>(id, "log_stats", map).map(|_| Self::LogStats)?,
+            "whoami" => fields::<Nothing>(id, "whoami", map).map(|_| Self::Whoami)?,
+            "ping" => fields::<Nothing>(id, "ping", map).map(|_| Self::Ping)?,
+            _ => {
+                let op = Escaped::new(name);
+                return Err(RequestError::UnknownOp { id, op });
+            }
+        })
+    }
+}
+
 impl Member {
+    /// The file at `path` becomes what was staged.
+    pub const fn put(path: RemotePath, staged: String) -> Self {
+        Self {
+            path,
+            staged: Some(staged),
+            remove: false,
+            if_absent: false,
+            if_version: None,
+            digest: None,
+            attributes: None,
+        }
+    }
+
     /// Reads one line of the body of `commit`.
     ///
     /// # Errors
     /// The bytes are not strict JSON, or not a member.
     pub fn decode(line: &[u8]) -> Result<Self, JsonError> {
-        let map = json::object(line)?;
-        serde_json::from_value(Value::Object(map)).map_err(|error| JsonError::of(&error))
+        json::typed(line)
     }
 }
 
@@ -323,6 +244,11 @@ mod tests {
         golden(r#"{"id":24,"op":"reconcile","path":"/a/","after":"/a/b"}"#);
         golden(r#"{"id":25,"op":"log_stats"}"#);
         golden(r#"{"id":26,"op":"log_verify","from":1}"#);
+        golden(r#"{"id":27,"op":"put","path":"/a","request_id":"x"}"#);
+        golden(r#"{"id":28,"op":"remove","path":"/a","request_id":"x"}"#);
+        golden(r#"{"id":29,"op":"move","from":"/a","to":"/b","request_id":"x"}"#);
+        golden(r#"{"id":30,"op":"copy","from":"/a","to":"/b","request_id":"x"}"#);
+        golden(r#"{"id":31,"op":"commit","request_id":"x"}"#);
         golden(r#"{"id":10,"op":"whoami"}"#);
         golden(r#"{"id":11,"op":"ping"}"#);
     }

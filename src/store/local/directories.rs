@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, fstat, fsync, mkdirat, unlinkat};
 use rustix::io::Errno;
@@ -12,7 +13,7 @@ use rustix::io::Errno;
 use super::confine::{DIRECTORY_MODE, Tree, kind, open_directory, refused, status};
 use super::failed;
 use crate::fault;
-use crate::path::{DEPTH_MAX, RemotePath};
+use crate::path::{DEPTH_MAX, Prefix, RemotePath};
 use crate::store::StoreError;
 
 /// Directories that may wait for a sync before the next change.
@@ -22,7 +23,7 @@ const HOLLOW_NAMES_MAX: usize = 1024;
 
 /// Directories whose names are not durable yet, each held open and kept once.
 #[derive(Default)]
-pub(super) struct Dirty(HashMap<(u64, u64), OwnedFd>);
+pub(super) struct Dirty(HashMap<(u64, u64), Arc<OwnedFd>>);
 
 impl Dirty {
     /// Whether the next change should wait for a sync. One change adds a bounded number more.
@@ -30,8 +31,19 @@ impl Dirty {
         self.0.len() >= DIRTY_MAX
     }
 
+    /// How many wait.
+    pub(super) fn n(&self) -> usize {
+        self.0.len()
+    }
+
+    /// They need no sync of their own.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
     /// Remembers a directory.
-    pub(super) fn insert(&mut self, directory: OwnedFd) {
+    pub(super) fn insert(&mut self, directory: impl Into<Arc<OwnedFd>>) {
+        let directory = directory.into();
         let key = match fstat(&directory) {
             Ok(status) => (status.st_dev, status.st_ino),
             // Kept under a key of its own: a second sync is harmless, a missing one is not.
@@ -46,6 +58,31 @@ impl Dirty {
             sync_directory(&directory).map_err(|error| failed("syncing a directory", error))?;
         }
         Ok(())
+    }
+}
+
+/// The directory of the last file, which the next one is often in too. Only for the length of a call:
+/// another program may move a directory away that is held open.
+#[derive(Default)]
+pub(super) struct Near(Option<(Prefix, Arc<OwnedFd>)>);
+
+impl Near {
+    /// The directory for the file at `path`, if it is the same.
+    pub(super) fn find(&self, path: &RemotePath) -> Option<Arc<OwnedFd>> {
+        let (name, directory) = self.0.as_ref()?;
+        path.is_in(name).then(|| Arc::clone(directory))
+    }
+
+    /// Keeps the directory of the file at `path`, in place of the one before.
+    pub(super) fn keep(&mut self, path: &RemotePath, directory: OwnedFd) -> Arc<OwnedFd> {
+        let directory = Arc::new(directory);
+        self.0 = Some((path.parent(), Arc::clone(&directory)));
+        directory
+    }
+
+    /// It may be gone.
+    pub(super) fn forget(&mut self) {
+        self.0 = None;
     }
 }
 

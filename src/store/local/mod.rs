@@ -8,9 +8,11 @@ mod attached;
 mod confine;
 mod directories;
 mod list;
+mod parts;
 mod publish;
 mod reaper;
 mod staging;
+mod whole;
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -29,13 +31,17 @@ use tracing::error;
 
 use crate::content::{ContentId, Stamp};
 use crate::path::{Prefix, RESERVED_PREFIX, RemotePath};
-use crate::store::{Content, Names, Publication, Published, Store, StoreError, Upload};
+use crate::store::{
+    Content, Names, Noted, Parts, Publication, Published, Sealed, Store, StoreError, Unsealed,
+    Upload,
+};
 use attached::Attachments;
 use confine::Tree;
-use directories::Dirty;
+use directories::{Dirty, Near};
 use publish::Publisher;
 use reaper::Reaper;
 use staging::Staging;
+use whole::MANY_MIN;
 
 const PRIVATE_MODE: Mode = Mode::RWXU;
 const LOCK_MODE: Mode = Mode::from_raw_mode(0o600);
@@ -94,12 +100,35 @@ impl LocalStore {
     fn changing(&self) -> Result<MutexGuard<'_, Dirty>, StoreError> {
         let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
         self.staging.health.check()?;
-        if dirty.is_full() {
-            dirty
-                .sync()
-                .map_err(|error| self.staging.health.lose(error))?;
-        }
+        self.make_room(&mut dirty)?;
         Ok(dirty)
+    }
+
+    fn make_room(&self, dirty: &mut Dirty) -> Result<(), StoreError> {
+        if dirty.is_full() {
+            self.sync_directories(dirty)?;
+        }
+        Ok(())
+    }
+
+    /// The directory for the file at `path`, made where it is missing.
+    fn parent(&self, path: &RemotePath) -> Result<OwnedFd, StoreError> {
+        match directories::parent(&self.tree, path)? {
+            Some(parent) => Ok(parent),
+            None => directories::make_parent(&self.tree, path, &mut *self.changing()?),
+        }
+    }
+
+    /// Makes the names in them durable and forgets them all: an error is final.
+    fn sync_directories(&self, dirty: &mut Dirty) -> Result<(), StoreError> {
+        if dirty.n() >= MANY_MIN {
+            // Also when it fails: nothing is synced twice in the hope that it went well.
+            dirty.forget();
+            return self.staging.whole.sync(&self.staging.health);
+        }
+        dirty
+            .sync()
+            .map_err(|error| self.staging.health.lose(error))
     }
 }
 
@@ -112,6 +141,42 @@ impl Store for LocalStore {
         Arc::clone(&self.staging).begin(size)
     }
 
+    fn allocate(&self, size: u64, note: &[u8]) -> Result<ContentId, StoreError> {
+        self.staging.allocate(size, note)
+    }
+
+    fn parts(&self, content: ContentId) -> Result<Box<dyn Parts>, StoreError> {
+        Arc::clone(&self.staging).parts(content)
+    }
+
+    fn seal_parts(&self, content: ContentId, size: u64) -> Result<Sealed, StoreError> {
+        self.staging.seal_parts(content, size)
+    }
+
+    fn note(&self, content: ContentId, note: &[u8], is_durable: bool) -> Result<(), StoreError> {
+        self.staging.note(content, note, is_durable)
+    }
+
+    fn replace_notes(&self, content: ContentId, notes: &[u8]) -> Result<(), StoreError> {
+        self.staging.replace_notes(content, notes)
+    }
+
+    fn noted(&self) -> Result<Vec<Noted>, StoreError> {
+        self.staging.noted()
+    }
+
+    fn notes(&self, content: ContentId, size_max: usize) -> Result<Vec<u8>, StoreError> {
+        self.staging.notes(content, size_max)
+    }
+
+    fn forget(&self, content: ContentId) {
+        self.staging.forget(content);
+    }
+
+    fn seal_all(&self, contents: &[Unsealed]) -> Result<Vec<Sealed>, StoreError> {
+        self.staging.seal_all(contents)
+    }
+
     fn discard(&self, content: ContentId) {
         // A file that stays behind is swept at the next start.
         let _ = self.staging.discard(content);
@@ -120,26 +185,44 @@ impl Store for LocalStore {
     /// The new directories are durable with the next [`Store::sync`], which an acknowledgement
     /// waits for anyway; until then a crash leaves nothing that publishing would not make again.
     fn prepare(&self, path: &RemotePath) -> Result<(), StoreError> {
-        self.staging.health.check()?;
-        let parent = match directories::parent(&self.tree, path)? {
-            Some(parent) => parent,
-            None => directories::make_parent(&self.tree, path, &mut *self.changing()?)?,
+        self.prepare_all(&[path]).into_iter().collect()
+    }
+
+    fn prepare_all(&self, paths: &[&RemotePath]) -> Vec<Result<(), StoreError>> {
+        let mut near = Near::default();
+        let prepare = |path: &&RemotePath| {
+            self.staging.health.check()?;
+            let parent = match near.find(path) {
+                Some(parent) => parent,
+                None => near.keep(path, self.parent(path)?),
+            };
+            directories::check_name(&parent, path)
         };
-        directories::check_name(&parent, path)
+        paths.iter().map(prepare).collect()
     }
 
     fn publish(&self, publication: &Publication) -> Result<Published, StoreError> {
-        let mut dirty = self.changing()?;
-        let mut publisher = Publisher {
-            tree: &self.tree,
-            staging: &self.staging,
-            attached: &self.attached,
-            dirty: &mut dirty,
-            reaper: &self.reaper,
-        };
-        publisher
-            .publish(publication)
-            .map_err(|error| self.staging.health.lose(error))
+        let published = self.publish_all(std::slice::from_ref(publication))?;
+        Ok(published.first().copied().unwrap_or(Published::Done))
+    }
+
+    fn publish_all(&self, publications: &[Publication]) -> Result<Vec<Published>, StoreError> {
+        let mut outcomes = Vec::with_capacity(publications.len());
+        let (mut near, mut dirty) = (Near::default(), self.changing()?);
+        for publication in publications {
+            self.make_room(&mut dirty)?;
+            let mut publisher = Publisher {
+                tree: &self.tree,
+                staging: &self.staging,
+                attached: &self.attached,
+                dirty: &mut dirty,
+                near: &mut near,
+                reaper: &self.reaper,
+            };
+            let outcome = publisher.publish(publication);
+            outcomes.push(outcome.map_err(|error| self.staging.health.lose(error))?);
+        }
+        Ok(outcomes)
     }
 
     fn sync(&self) -> Result<(), StoreError> {
@@ -148,9 +231,7 @@ impl Store for LocalStore {
         let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
         let mut taken = std::mem::take(&mut *dirty);
         drop(dirty);
-        taken
-            .sync()
-            .map_err(|error| self.staging.health.lose(error))
+        self.sync_directories(&mut taken)
     }
 
     fn open(&self, path: &RemotePath) -> Result<Box<dyn Content>, StoreError> {

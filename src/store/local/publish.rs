@@ -5,13 +5,14 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
 use super::attached::Attachments;
 use super::confine::{Tree, stamp, status};
-use super::directories::{Dirty, clear_hollow, make_parent, parent, prune};
+use super::directories::{Dirty, Near, clear_hollow, make_parent, parent, prune};
 use super::failed;
 use super::reaper::Reaper;
 use super::staging::Staging;
@@ -29,6 +30,7 @@ pub(super) struct Publisher<'a> {
     pub(super) staging: &'a Staging,
     pub(super) attached: &'a Attachments,
     pub(super) dirty: &'a mut Dirty,
+    pub(super) near: &'a mut Near,
     pub(super) reaper: &'a Reaper,
 }
 
@@ -40,6 +42,10 @@ struct Found {
 
 impl Publisher<'_> {
     pub(super) fn publish(&mut self, publication: &Publication) -> Result<Published, StoreError> {
+        if !matches!(publication, Publication::Place { .. }) {
+            // It may remove directories that are empty then.
+            self.near.forget();
+        }
         match publication {
             Publication::Place {
                 content,
@@ -154,18 +160,23 @@ impl Publisher<'_> {
         source: &OwnedFd,
         name: &str,
         path: &RemotePath,
-    ) -> Result<OwnedFd, StoreError> {
+    ) -> Result<Arc<OwnedFd>, StoreError> {
         for _ in 0..ATTEMPTS_MAX {
-            let target = make_parent(self.tree, path, self.dirty)?;
-            let _replaced = self.reaper.hold(&target, path.file_name());
+            let target = if let Some(near) = self.near.find(path) {
+                near
+            } else {
+                let made = make_parent(self.tree, path, self.dirty)?;
+                self.near.keep(path, made)
+            };
+            let _replaced = self.reaper.hold(&*target, path.file_name());
             let Err(error) = rename_file(source, name, &target, path.file_name()) else {
                 return Ok(target);
             };
             match Errno::from_io_error(&error) {
                 // The directory went while we held it.
-                Some(Errno::NOENT) => {}
+                Some(Errno::NOENT) => self.near.forget(),
                 Some(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
-                    let cleared = clear_hollow(&target, path.file_name())
+                    let cleared = clear_hollow(&*target, path.file_name())
                         .map_err(|error| failed("clearing a name for a file", error))?;
                     if !cleared {
                         return Err(StoreError::Directory(path.clone()));

@@ -16,14 +16,15 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr, write};
 
+use super::whole::{MANY_MIN, WholeSync};
 use super::{Health, confine, failed};
 use crate::content::{ContentId, Stamp};
 use crate::fault;
-use crate::store::{Sealed, StoreError, Upload};
+use crate::store::{Sealed, StoreError, Unsealed, Upload};
 
 /// Bytes that an upload may write between two looks at the free space.
-const UNCHECKED_SIZE_MAX: u64 = 8 << 20;
-const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
+pub(super) const UNCHECKED_SIZE_MAX: u64 = 8 << 20;
+pub(super) const FILE_MODE: Mode = Mode::from_raw_mode(0o640);
 /// One nanosecond before a multiple of every step in which file systems keep times.
 const PROBE_NS: i64 = 1_700_000_000_000_000_000 - 1;
 const SECOND_NS: i64 = 1_000_000_000;
@@ -32,10 +33,13 @@ const SECOND_NS: i64 = 1_000_000_000;
 pub(super) struct Staging {
     pub(super) directory: OwnedFd,
     pub(super) health: Health,
+    pub(super) whole: WholeSync,
     /// Bytes of free space that uploads leave alone.
     reserve: u64,
     /// Bytes that uploads of a known size have yet to write.
     promised: AtomicU64,
+    /// Bytes written in parts since the last look at the free space, by all who do so.
+    pub(super) n_unchecked: AtomicU64,
     clock: Clock,
 }
 
@@ -53,17 +57,22 @@ struct LocalUpload {
     n_unchecked: u64,
     /// This upload's part of what is promised.
     n_promised: u64,
-    sealed: bool,
+    is_kept: bool,
 }
 
 impl Staging {
     /// Takes the directory; it must be on the file system of the tree.
     pub(super) fn new(directory: OwnedFd, reserve: u64) -> Result<Self, StoreError> {
+        let whole = directory
+            .try_clone()
+            .map_err(|error| failed("opening the staging directory again", error))?;
         let mut staging = Self {
             directory,
+            whole: WholeSync::new(whole),
             health: Health::default(),
             reserve,
             promised: AtomicU64::new(0),
+            n_unchecked: AtomicU64::new(0),
             clock: Clock {
                 step_ns: 1,
                 last: AtomicI64::new(0),
@@ -83,11 +92,40 @@ impl Staging {
             file,
             n_unchecked: 0,
             n_promised: 0,
-            sealed: false,
+            is_kept: false,
         };
         fault::point("store.stage.create.after").map_err(creating)?;
         upload.promise(size.unwrap_or_default())?;
         Ok(Box::new(upload))
+    }
+
+    pub(super) fn seal_all(&self, contents: &[Unsealed]) -> Result<Vec<Sealed>, StoreError> {
+        self.health.check()?;
+        if contents.len() >= MANY_MIN {
+            self.whole.sync(&self.health)?;
+        } else {
+            for unsealed in contents {
+                let synced = self.sync(unsealed.content);
+                synced.map_err(|source| {
+                    self.health.lose(StoreError::Io {
+                        during: "making a staged file durable",
+                        source,
+                    })
+                })?;
+            }
+        }
+        let seal = |unsealed: &Unsealed| Sealed {
+            content: unsealed.content,
+            stamp: unsealed.stamp,
+        };
+        Ok(contents.iter().map(seal).collect())
+    }
+
+    /// A write that failed since the file was closed is told to whoever opens it next.
+    fn sync(&self, content: ContentId) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&self.directory, content.to_string(), flags, Mode::empty())?;
+        sync_file(&file)
     }
 
     /// Removes a staged content, if it is there.
@@ -105,16 +143,18 @@ impl Staging {
         for entry in Dir::read_from(&self.directory).map_err(sweeping)? {
             let entry = entry.map_err(sweeping)?;
             let name = entry.file_name().to_str().unwrap_or_default();
-            let Ok(content) = name.parse() else { continue };
-            if !keep.contains(&content) {
+            if let Ok(content) = name.parse()
+                && !keep.contains(&content)
+            {
                 self.discard(content).map_err(sweeping)?;
                 n_removed += 1;
             }
+            self.sweep_notes(name, keep);
         }
         Ok(n_removed)
     }
 
-    fn create(&self) -> io::Result<(ContentId, OwnedFd)> {
+    pub(super) fn create(&self) -> io::Result<(ContentId, OwnedFd)> {
         fault::point("store.stage.create")?;
         let mut random = [0; 16];
         aws_lc_rs::rand::fill(&mut random)
@@ -127,7 +167,7 @@ impl Staging {
     }
 
     /// Whether `size` more bytes leave alone the reserve and what is promised to uploads.
-    fn check_space(&self, size: u64) -> Result<(), StoreError> {
+    pub(super) fn check_space(&self, size: u64) -> Result<(), StoreError> {
         let space = fstatvfs(&self.directory)
             .map_err(|error| failed("looking at the free space", error))?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
@@ -144,6 +184,14 @@ impl Staging {
                 self.reserve
             ),
         )))
+    }
+
+    /// Gives a content its own modification time, and makes it durable.
+    pub(super) fn make_durable(&self, file: &OwnedFd) -> io::Result<Stamp> {
+        set_modified(file, self.clock.next())?;
+        sync_file(file)?;
+        confine::stamp(&fstat(file)?)
+            .ok_or_else(|| io::Error::other("the staged file is not a regular file"))
     }
 
     fn probe_step(&self) -> Result<i64, StoreError> {
@@ -206,13 +254,7 @@ impl LocalUpload {
         fault::point("store.stage.write.after")
     }
 
-    fn make_durable(&mut self) -> io::Result<Stamp> {
-        set_modified(&self.file, self.staging.clock.next())?;
-        fault::point("store.seal.fsync")?;
-        // Linux file systems log the name of a new file together with its inode, so that the
-        // staging directory needs no sync of its own for recovery to find the file.
-        fsync(&self.file)?;
-        fault::point("store.seal.fsync.after")?;
+    fn stamp(&self) -> io::Result<Stamp> {
         confine::stamp(&fstat(&self.file)?)
             .ok_or_else(|| io::Error::other("the staged file is not a regular file"))
     }
@@ -234,14 +276,26 @@ impl Upload for LocalUpload {
 
     fn seal(mut self: Box<Self>) -> Result<Sealed, StoreError> {
         self.staging.health.check()?;
-        let stamp = self.make_durable().map_err(|source| {
+        let stamp = self.staging.make_durable(&self.file).map_err(|source| {
             self.staging.health.lose(StoreError::Io {
                 during: "making a staged file durable",
                 source,
             })
         })?;
-        self.sealed = true;
+        self.is_kept = true;
         Ok(Sealed {
+            content: self.content,
+            stamp,
+        })
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Unsealed, StoreError> {
+        let stamp = set_modified(&self.file, self.staging.clock.next())
+            .map_err(io::Error::from)
+            .and_then(|()| self.stamp())
+            .map_err(|error| failed("ending a staged file", error))?;
+        self.is_kept = true;
+        Ok(Unsealed {
             content: self.content,
             stamp,
         })
@@ -251,11 +305,19 @@ impl Upload for LocalUpload {
 impl Drop for LocalUpload {
     fn drop(&mut self) {
         self.fulfil(self.n_promised);
-        if !self.sealed {
+        if !self.is_kept {
             // A file that stays behind is swept at the next start.
             let _ = self.staging.discard(self.content);
         }
     }
+}
+
+fn sync_file(file: &OwnedFd) -> io::Result<()> {
+    fault::point("store.seal.fsync")?;
+    // Linux file systems log the name of a new file together with its inode, so that the staging
+    // directory needs no sync of its own for recovery to find the file.
+    fsync(file)?;
+    fault::point("store.seal.fsync.after")
 }
 
 fn set_modified(file: &OwnedFd, time_ns: i64) -> Result<(), Errno> {

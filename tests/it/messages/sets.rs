@@ -21,6 +21,8 @@ async fn staged(client: &Client, path: &str, content: &[u8]) -> Member {
         remove: false,
         if_absent: false,
         if_version: None,
+        digest: None,
+        attributes: None,
     }
 }
 
@@ -31,6 +33,8 @@ fn removed(path: &str) -> Member {
         remove: true,
         if_absent: false,
         if_version: None,
+        digest: None,
+        attributes: None,
     }
 }
 

@@ -1,0 +1,357 @@
+//! Large files in: ranges of one version, over several connections, that go on after interruptions.
+//!
+//! The first range says which version it is; all others are of that one or refused, so that two are
+//! never stitched together. The file gets its name when the digest of the whole is right.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::file::{TransferOptions, WHOLE_SIZE_MAX};
+use super::partial::{Saved, part_size, resume};
+use super::parts::{Run, Work};
+use super::receive_parts::Stopped;
+use super::retry::{Observer, Patience};
+use super::sidecar::Sidecar;
+use super::temporary::Temporary;
+use super::upload::on_thread;
+use super::{Client, ClientError};
+use crate::connection::Connection;
+use crate::digest::Digest;
+use crate::path::RemotePath;
+use crate::protocol::{ErrorCode, FileInfo, Get, Op};
+
+/// How often a file that changes meanwhile is begun anew.
+const BEGINS_MAX: usize = 8;
+
+/// A file under way.
+pub(super) struct Job {
+    pub(super) path: RemotePath,
+    pub(super) version: u64,
+    pub(super) file: File,
+    pub(super) work: Arc<Work>,
+    pub(super) sidecar: Option<Arc<Sidecar>>,
+    pub(super) observer: Option<Arc<dyn Observer>>,
+    pub(super) n_streams: usize,
+}
+
+impl Client {
+    /// Reads a file of the server into a local file, which is replaced when all is verified. A large
+    /// one comes in parts, over several connections, and goes on after an interruption where it was;
+    /// so does another run of the program, where [`super::Options`] name a directory for it.
+    ///
+    /// # Errors
+    /// The connection failed and did not come back, the server refused, the local disk failed, or what
+    /// arrived is not what was announced; the local file is then as it was.
+    ///
+    /// # Cancel safety
+    /// Dropping the future interrupts the transfer.
+    pub async fn get_file(
+        &self,
+        remote: &RemotePath,
+        local: &Path,
+        options: TransferOptions,
+    ) -> Result<FileInfo, ClientError> {
+        let sidecar = self.sidecar("get", local, remote);
+        let temporary = Temporary::open(local, sidecar.is_some()).map_err(ClientError::Sink)?;
+        let got = self
+            .get_into(&temporary, sidecar.as_ref(), remote, &options)
+            .await;
+        match got {
+            Ok(info) => {
+                let local = local.to_owned();
+                let named = on_thread(move || temporary.persist(&local)).await;
+                sidecar.as_deref().map(Sidecar::remove);
+                named.map_err(ClientError::Sink)?;
+                Ok(info)
+            }
+            Err(error) => {
+                // Only what was interrupted can be gone on with, if there is any of it.
+                let saved = sidecar.as_ref().and_then(|sidecar| sidecar.read::<Saved>());
+                let is_begun = saved.is_some_and(|saved| !saved.parts.is_empty());
+                if !is_begun || !error.is_passing() {
+                    temporary.remove();
+                    sidecar.as_deref().map(Sidecar::remove);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn get_into(
+        &self,
+        temporary: &Temporary,
+        sidecar: Option<&Arc<Sidecar>>,
+        remote: &RemotePath,
+        options: &TransferOptions,
+    ) -> Result<FileInfo, ClientError> {
+        let mut saved = sidecar.and_then(|sidecar| sidecar.read::<Saved>());
+        for _ in 0..BEGINS_MAX {
+            if options.conditions.if_version.is_none()
+                && let Some(saved) = saved.take()
+                && let Some(job) = resume(temporary, saved, sidecar, remote, options).await
+            {
+                let (job, info) = job;
+                if self.get_rest(&Arc::new(job), &info).await? {
+                    return Ok(info);
+                }
+                begin_again(options, info.size);
+                continue;
+            }
+            let file = temporary.file().map_err(ClientError::Sink)?;
+            file.set_len(0).map_err(ClientError::Sink)?;
+            let first = self.get_first(temporary, sidecar, remote, options).await?;
+            let (job, info) = match first {
+                First::Whole(info) => return Ok(info),
+                First::Changed => continue,
+                First::Part(job, info) => (job, info),
+            };
+            if self.get_rest(&job, &info).await? {
+                return Ok(info);
+            }
+            begin_again(options, info.size);
+        }
+        Err(ClientError::Unsettled(remote.clone()))
+    }
+
+    /// Asks for the first range of a file, and so what it is.
+    async fn ask_first(
+        &self,
+        remote: &RemotePath,
+        options: &TransferOptions,
+        patience: &mut Patience<'_>,
+    ) -> Result<(super::Link, FileInfo), ClientError> {
+        let begin = Get {
+            length: Some(WHOLE_SIZE_MAX),
+            if_version: options.conditions.if_version,
+            ..Get::whole(remote.clone())
+        };
+        let (link, info) = loop {
+            match self.begin_once::<FileInfo>(Op::Get(begin.clone())).await {
+                Err(error) => patience.wait(error).await?,
+                Ok(asked) => break asked,
+            }
+        };
+        if info.path != *remote {
+            return Err(ClientError::Misplaced("another file than was asked for"));
+        }
+        if let Some(observer) = options.observer() {
+            observer.expect(info.size);
+        }
+        Ok((link, info))
+    }
+
+    /// The beginning of a file; all of it, if it is not large.
+    async fn get_first(
+        &self,
+        temporary: &Temporary,
+        sidecar: Option<&Arc<Sidecar>>,
+        remote: &RemotePath,
+        options: &TransferOptions,
+    ) -> Result<First, ClientError> {
+        let file = temporary.file().map_err(ClientError::Sink)?;
+        let mut patience = self.patience(options.observer());
+        let (link, info) = self.ask_first(remote, options, &mut patience).await?;
+        let (Some(version), Some(digest)) = (info.version, info.digest) else {
+            // Nothing says that two ranges are of one file: it comes in one go.
+            drop(link);
+            return self
+                .get_whole(file, remote, options)
+                .await
+                .map(First::Whole);
+        };
+        let part_size = part_size(info.size);
+        let job = Arc::new(Job {
+            path: remote.clone(),
+            version,
+            file,
+            work: Arc::new(Work::new(info.size, part_size)),
+            sidecar: sidecar.cloned(),
+            observer: options.observer.clone(),
+            n_streams: options.n_streams(),
+        });
+        if let Some(sidecar) = sidecar {
+            sidecar.begin(&Saved {
+                info: info.clone(),
+                part_size,
+            });
+        }
+        let run = Run {
+            offset: 0,
+            size: info.size.min(WHOLE_SIZE_MAX),
+        };
+        let received = self.receive_run(link, &job, run).await;
+        if run.size == info.size {
+            return match received {
+                Ok(whole) if whole == Some(digest) => Ok(First::Whole(info)),
+                Ok(_) => Err(ClientError::Misplaced(
+                    "a body that is not what was announced",
+                )),
+                Err(ClientError::Aborted(ErrorCode::Changed)) => Ok(First::Changed),
+                // It is small: what came of it is not worth a thought.
+                Err(error) => {
+                    patience.wait(error).await?;
+                    Ok(First::Changed)
+                }
+            };
+        }
+        match received {
+            Ok(_) => {}
+            Err(ClientError::Aborted(ErrorCode::Changed)) => return Ok(First::Changed),
+            Err(error) => patience.wait(error).await?,
+        }
+        Ok(First::Part(job, info))
+    }
+
+    /// A file of which there are no ranges, until it is there.
+    async fn get_whole(
+        &self,
+        file: File,
+        remote: &RemotePath,
+        options: &TransferOptions,
+    ) -> Result<FileInfo, ClientError> {
+        let mut patience = self.patience(options.observer());
+        loop {
+            let sink = file.try_clone().map_err(ClientError::Sink)?;
+            let rewound = io::Seek::seek(&mut &sink, io::SeekFrom::Start(0));
+            rewound.map_err(ClientError::Sink)?;
+            sink.set_len(0).map_err(ClientError::Sink)?;
+            match self.get(remote, sink).await {
+                Ok((info, _)) => return Ok(info),
+                Err(error) => patience.wait(error).await?,
+            }
+            begin_again(options, 0);
+        }
+    }
+
+    /// Fetches what is missing; not all of it if the version is gone.
+    async fn get_rest(&self, job: &Arc<Job>, info: &FileInfo) -> Result<bool, ClientError> {
+        let mut patience: Patience<'_> = self.patience(job.observer.as_deref());
+        loop {
+            let before = job.work.mark();
+            let received = self.receive_parts(job).await;
+            if job.work.has_moved_since(before) {
+                patience.refresh();
+            }
+            match received {
+                Ok(()) => break,
+                Err(error) if is_gone(&error) => return Ok(false),
+                Err(error) => patience.wait(error).await?,
+            }
+            if let Some(observer) = &job.observer {
+                observer.begin_again();
+                observer.moved(job.work.size_done());
+            }
+        }
+        let arrived = job.work.digest();
+        let arrived = arrived.ok_or(ClientError::Misplaced("parts that did not come"))?;
+        match info.digest {
+            Some(announced) if announced != arrived => {
+                Err(ClientError::Corrupt { announced, arrived })
+            }
+            _ => Ok(true),
+        }
+    }
+
+    async fn receive_parts(&self, job: &Arc<Job>) -> Result<(), ClientError> {
+        job.work.plan();
+        let n_left = job.work.n_parts() - job.work.n_done();
+        let n_streams = job
+            .n_streams
+            .min(usize::try_from(n_left).unwrap_or(usize::MAX));
+        let mut streams = JoinSet::new();
+        for _ in 0..n_streams {
+            let (client, job) = (self.clone(), Arc::clone(job));
+            streams.spawn(async move {
+                while let Some(run) = job.work.next(job.n_streams) {
+                    client.get_run(&job, run).await?;
+                }
+                Ok(())
+            });
+        }
+        let mut outcome: Result<(), ClientError> = Ok(());
+        while let Some(ended) = streams.join_next().await {
+            let ended = ended.unwrap_or(Err(ClientError::Sink(io::Error::other(
+                "a stream of the transfer ended by itself",
+            ))));
+            outcome = match (outcome, ended) {
+                (Err(first), Err(other)) if !first.is_passing() || other.is_passing() => Err(first),
+                (outcome, Ok(())) => outcome,
+                (_, ended) => ended,
+            };
+        }
+        outcome
+    }
+
+    async fn get_run(&self, job: &Arc<Job>, run: Run) -> Result<(), ClientError> {
+        let get = Op::Get(Get {
+            path: job.path.clone(),
+            offset: run.offset,
+            length: Some(run.size),
+            if_version: Some(job.version),
+        });
+        let (link, got) = self.begin_once::<FileInfo>(get).await?;
+        if got.version != Some(job.version) || got.size != job.work.size() {
+            return Err(ClientError::Misplaced("a range of another version"));
+        }
+        self.receive_run(link, job, run).await.map(drop)
+    }
+
+    /// Takes the body of a range; its digest, if it is that of a whole file.
+    async fn receive_run(
+        &self,
+        link: super::Link,
+        job: &Arc<Job>,
+        run: Run,
+    ) -> Result<Option<Digest>, ClientError> {
+        let on_job = Arc::clone(job);
+        let receive =
+            async move |connection: &mut Connection<_>| on_job.receive(connection, run).await;
+        let moved = link.on_thread(receive).await;
+        let (link, received) = moved.map_err(|error| self.lost(error))?;
+        match received {
+            Ok(digest) => {
+                self.keep(link);
+                Ok(digest)
+            }
+            Err(Stopped::Connection(error)) => Err(self.lost(error)),
+            Err(Stopped::Sink(error)) => Err(ClientError::Sink(error)),
+            Err(Stopped::Aborted(code)) => {
+                self.keep(link);
+                Err(ClientError::Aborted(code))
+            }
+            Err(Stopped::WrongSize(arrived)) => Err(ClientError::WrongSize {
+                announced: run.size,
+                arrived,
+            }),
+        }
+    }
+}
+
+/// What the first range of a file turned out to be.
+enum First {
+    Whole(FileInfo),
+    /// It changed meanwhile, or was lost.
+    Changed,
+    Part(Arc<Job>, FileInfo),
+}
+
+/// Whether a version cannot be had any more.
+fn is_gone(error: &ClientError) -> bool {
+    matches!(
+        error.code(),
+        Some(ErrorCode::Changed | ErrorCode::NotFound | ErrorCode::BadRequest)
+    ) || matches!(error, ClientError::Aborted(ErrorCode::Changed))
+}
+
+fn begin_again(options: &TransferOptions, size: u64) {
+    if let Some(observer) = options.observer() {
+        observer.begin_again();
+        if size > 0 {
+            observer.expect(size);
+        }
+    }
+}

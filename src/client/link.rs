@@ -1,0 +1,192 @@
+//! Connections: made, kept, asked over.
+//!
+//! A connection that is kept is one on which nothing is outstanding.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use tokio_rustls::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{Client, ClientError, connect};
+use crate::connection::{Connection, ConnectionError};
+use crate::protocol::{Hello, Op, Reply, Request, Response};
+use crate::socket::Socket;
+
+/// Connections that are kept for the next request.
+const IDLE_MAX: usize = 16;
+
+/// A greeted connection.
+pub(super) struct Link {
+    pub(super) connection: Connection<TlsStream<Socket>>,
+    pub(super) hello: Arc<Hello>,
+    pub(super) next_id: u64,
+}
+
+impl Client {
+    /// Asks what may be asked again: it changes nothing, or has a request id.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, op: Op) -> Result<T, ClientError> {
+        let mut patience = self.patience(None);
+        loop {
+            match self.ask_once(op.clone()).await {
+                Err(error) => patience.wait(error).await?,
+                answered => return answered,
+            }
+        }
+    }
+
+    pub(super) async fn ask_once<T: DeserializeOwned>(&self, op: Op) -> Result<T, ClientError> {
+        let (link, value) = self.begin_once(op).await?;
+        self.keep(link);
+        Ok(value)
+    }
+
+    /// Asks what the connection is then needed for; one that was lost is replaced once.
+    pub(super) async fn begin<T: DeserializeOwned>(
+        &self,
+        op: Op,
+    ) -> Result<(Link, T), ClientError> {
+        match self.begin_once(op.clone()).await {
+            Err(ClientError::Lost { .. }) => self.begin_once(op).await,
+            result => result,
+        }
+    }
+
+    pub(super) async fn begin_once<T: DeserializeOwned>(
+        &self,
+        op: Op,
+    ) -> Result<(Link, T), ClientError> {
+        let mut link = self.link().await?;
+        let id = link.queue(op);
+        link.connection
+            .flush()
+            .await
+            .map_err(|error| self.lost(error))?;
+        match self.answer(&mut link, id).await? {
+            Ok(value) => Ok((link, value)),
+            Err(refused) => {
+                self.keep(link);
+                Err(refused)
+            }
+        }
+    }
+
+    /// The answer to the request `id`; what the server refused is inside, the connection lives.
+    pub(super) async fn answer<T: DeserializeOwned>(
+        &self,
+        link: &mut Link,
+        id: u64,
+    ) -> Result<Result<T, ClientError>, ClientError> {
+        self.answer_within(self.shared.options.stall_timeout, link, id)
+            .await
+    }
+
+    pub(super) async fn answer_within<T: DeserializeOwned>(
+        &self,
+        stall: Duration,
+        link: &mut Link,
+        id: u64,
+    ) -> Result<Result<T, ClientError>, ClientError> {
+        let message = tokio::time::timeout(stall, link.connection.recv_message()).await;
+        let message = message.map_err(|_| ClientError::Silent {
+            server: self.server(),
+            stall,
+        })?;
+        let message = message.map_err(|error| self.lost(error))?;
+        let Some(message) = message else {
+            return Err(self.lost(ConnectionError::Truncated));
+        };
+        let response = Response::<T>::decode(&message).map_err(ClientError::Answer)?;
+        match (response.id, response.reply) {
+            (Some(found), Reply::Ok(value)) if found == id => Ok(Ok(value)),
+            (Some(found), Reply::Error(error)) if found == id => {
+                Ok(Err(ClientError::Remote(error)))
+            }
+            // About the connection: it ends.
+            (None, Reply::Error(error)) => Err(ClientError::Remote(error)),
+            (found, _) => Err(ClientError::OutOfStep { asked: id, found }),
+        }
+    }
+
+    /// A connection that nobody uses: a kept one that is still silent, or a new one.
+    pub(super) async fn link(&self) -> Result<Link, ClientError> {
+        loop {
+            let kept = self
+                .shared
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop();
+            match kept {
+                // What can be read from an idle connection is its end.
+                Some(link) if link.connection.readable() => {}
+                Some(link) => return Ok(link),
+                None => return self.connect().await,
+            }
+        }
+    }
+
+    pub(super) async fn connect(&self) -> Result<Link, ClientError> {
+        let shared = &self.shared;
+        let preferred = shared.preferred.load(Ordering::Relaxed);
+        let (link, server) =
+            connect::connect(&shared.options, &shared.connector, preferred).await?;
+        shared.preferred.store(server, Ordering::Relaxed);
+        shared.was_connected.store(true, Ordering::Relaxed);
+        Ok(link)
+    }
+
+    pub(super) fn keep(&self, link: Link) {
+        let mut idle = self
+            .shared
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_MAX {
+            idle.push(link);
+        }
+    }
+
+    pub(super) fn server(&self) -> String {
+        self.shared.options.server.clone()
+    }
+
+    pub(super) fn lost(&self, source: ConnectionError) -> ClientError {
+        ClientError::Lost {
+            server: self.server(),
+            source,
+        }
+    }
+}
+
+impl Link {
+    /// Runs work on a thread of its own, which has the connection meanwhile.
+    pub(super) async fn on_thread<T: Send + 'static>(
+        self,
+        work: impl AsyncFnOnce(&mut Connection<TlsStream<Socket>>) -> T + Send + 'static,
+    ) -> Result<(Self, T), ConnectionError> {
+        let Self {
+            connection,
+            hello,
+            next_id,
+        } = self;
+        let moved = connection.on_thread(&CancellationToken::new(), work).await;
+        moved.map(|(connection, value)| {
+            let link = Self {
+                connection,
+                hello,
+                next_id,
+            };
+            (link, value)
+        })
+    }
+
+    pub(super) fn queue(&mut self, op: Op) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.connection.queue_encoded(&Request { id, op }.encode());
+        id
+    }
+}

@@ -1,0 +1,104 @@
+//! What an earlier run of the program has left of a file that it fetched.
+//!
+//! Every part of it is hashed again: nobody knows how much came to the disk, or who has been at the
+//! file since.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::file::{TransferOptions, WHOLE_SIZE_MAX};
+use super::get_parts::Job;
+use super::parts::Work;
+use super::sidecar::Sidecar;
+use super::temporary::Temporary;
+use super::upload::on_thread;
+use crate::digest::{PartDigest, PartHasher};
+use crate::path::RemotePath;
+use crate::protocol::FileInfo;
+
+/// Bytes of a part: what an interruption costs.
+const PART_SIZE: u64 = 1 << 20;
+/// Most parts of a file that is fetched so: what a client keeps in memory.
+const PARTS_MAX: u64 = 1 << 17;
+
+/// What a sidecar says of a file under way.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Saved {
+    pub(super) info: FileInfo,
+    pub(super) part_size: u64,
+}
+
+/// Goes on with what an earlier run has left.
+pub(super) async fn resume(
+    temporary: &Temporary,
+    saved: super::sidecar::Saved<Saved>,
+    sidecar: Option<&Arc<Sidecar>>,
+    remote: &RemotePath,
+    options: &TransferOptions,
+) -> Option<(Job, FileInfo)> {
+    let Saved {
+        info,
+        part_size: said,
+    } = saved.header;
+    let (version, size) = (info.version?, info.size);
+    if said != part_size(size) || size <= WHOLE_SIZE_MAX || saved.parts.is_empty() {
+        return None;
+    }
+    let file = temporary.file().ok()?;
+    let work = Arc::new(Work::new(size, said));
+    let (on_thread_file, on_thread_work) = (file.try_clone().ok()?, Arc::clone(&work));
+    let parts = saved.parts;
+    let checked = on_thread(move || {
+        // Whatever it is now, it becomes no longer than the file.
+        on_thread_file.set_len(size)?;
+        for (number, digest) in parts {
+            if is_part(&on_thread_file, &on_thread_work, number, digest) {
+                on_thread_work.set_digest(number, digest);
+                on_thread_work.set_done(number, true);
+            }
+        }
+        Ok(())
+    });
+    checked.await.ok()?;
+    if let Some(observer) = options.observer() {
+        observer.expect(size);
+        observer.moved(work.size_done());
+    }
+    let job = Job {
+        path: remote.clone(),
+        version,
+        file,
+        work,
+        sidecar: sidecar.cloned(),
+        observer: options.observer.clone(),
+        n_streams: options.n_streams(),
+    };
+    Some((job, info))
+}
+
+/// Whether a part is on the disk as it was written.
+fn is_part(file: &File, work: &Work, number: u64, digest: PartDigest) -> bool {
+    let offset = number.saturating_mul(work.part_size());
+    if offset >= work.size() {
+        return false;
+    }
+    let size = work.part_size().min(work.size() - offset);
+    let mut content = vec![0; usize::try_from(size).unwrap_or_default()];
+    if file.read_exact_at(&mut content, offset).is_err() {
+        return false;
+    }
+    let mut hasher = PartHasher::at(offset);
+    hasher.update(&content);
+    hasher.digest() == digest
+}
+
+pub(super) fn part_size(size: u64) -> u64 {
+    let mut part_size = PART_SIZE;
+    while size.div_ceil(part_size) > PARTS_MAX {
+        part_size *= 2;
+    }
+    part_size
+}

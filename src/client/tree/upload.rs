@@ -1,0 +1,178 @@
+//! Files of a tree on their way to the server: small ones packed, large ones one by one.
+//!
+//! What is sent is what the file held at one time: a file that changes while it is read is read once
+//! more, then refused.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::folder::{Folder, LocalFile, describe};
+use super::outcome::{Outcome, TreeError};
+use super::patience::Patience;
+use super::plan::Sending;
+use crate::client::request_id;
+use crate::client::upload::on_thread;
+use crate::client::{Client, ClientError, ManyPut, TransferOptions};
+use crate::protocol::{Attributes, Conditions, MANY_SIZE_MAX};
+
+/// How often a file is read that changes meanwhile.
+const READS_MAX: u32 = 2;
+
+/// What sending needs besides the files.
+#[derive(Clone)]
+pub(super) struct Sender {
+    pub(super) client: Client,
+    pub(super) folder: Arc<Folder>,
+    pub(super) conditions: Conditions,
+    pub(super) patience: Patience,
+}
+
+impl Sender {
+    /// Sends small files in one request; says of each what became of it.
+    ///
+    /// # Errors
+    /// Nothing can be said of any.
+    pub(super) async fn send_small(&self, batch: Vec<Sending>) -> Result<Vec<Outcome>, TreeError> {
+        let folder = Arc::clone(&self.folder);
+        let read = on_thread(move || {
+            let read = batch.into_iter().map(|sending| {
+                let content = read_small(&folder, &sending.relative);
+                (sending, content)
+            });
+            Ok(read.collect::<Vec<_>>())
+        });
+        let mut outcomes = Vec::new();
+        let (mut sent, mut files) = (Vec::new(), Vec::new());
+        for (sending, content) in read.await? {
+            match content {
+                Ok((content, file)) => {
+                    sent.push((sending.relative, content.len() as u64));
+                    files.push(ManyPut {
+                        path: sending.path,
+                        content,
+                        conditions: self.conditions,
+                        attributes: Some(attributes(&file)),
+                    });
+                }
+                Err(error) => outcomes.push(Outcome::failed(sending.relative, error)),
+            }
+        }
+        if files.is_empty() {
+            return Ok(outcomes);
+        }
+        // The same request each time, so that each file is put once.
+        let request_id = request_id::fresh();
+        let put = || self.client.put_many(files.clone(), request_id.clone());
+        match self.patience.persist(put).await {
+            Ok(answers) => {
+                let answered = sent.into_iter().zip(answers);
+                outcomes.extend(answered.map(|((relative, size), answer)| Outcome {
+                    relative,
+                    result: answer.map(|_| size).map_err(TreeError::Refused),
+                }));
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                let each = |(relative, _)| {
+                    Outcome::failed(relative, TreeError::Shared(Arc::clone(&error)))
+                };
+                outcomes.extend(sent.into_iter().map(each));
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Sends one large file: in parts, where it pays, and going on after an interruption.
+    pub(super) async fn send_large(&self, sending: Sending) -> Outcome {
+        let result = match self.send_once(&sending).await {
+            Err(TreeError::Client(ClientError::SourceChanged)) => Err(TreeError::Changing),
+            result => result,
+        };
+        Outcome {
+            relative: sending.relative,
+            result,
+        }
+    }
+
+    async fn send_once(&self, sending: &Sending) -> Result<u64, TreeError> {
+        let (folder, relative) = (Arc::clone(&self.folder), sending.relative.clone());
+        let (file, found) = on_thread(move || folder.file(&relative)).await?;
+        // By its number: the name could lead to another file by now.
+        let held = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let options = TransferOptions {
+            conditions: self.conditions,
+            attributes: Some(attributes(&found)),
+            observer: Some(Arc::new(self.patience.clone())),
+            ..TransferOptions::default()
+        };
+        let put = self.client.put_file(&held, &sending.path, options).await?;
+        Ok(put.size)
+    }
+}
+
+/// A file, as long as it stays as it was when it was opened.
+pub(super) struct Steady {
+    file: File,
+    before: LocalFile,
+    n_left: u64,
+}
+
+impl Steady {
+    pub(super) const fn new(file: File, before: LocalFile) -> Self {
+        Self {
+            file,
+            before,
+            n_left: before.fingerprint.size,
+        }
+    }
+}
+
+impl Read for Steady {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        let left = self.n_left.checked_sub(n as u64);
+        let is_over = n == 0 && !buffer.is_empty();
+        if left.is_none() || (is_over && describe(&self.file)? != self.before) {
+            return Err(io::Error::other(Moved));
+        }
+        self.n_left = left.unwrap_or_default();
+        Ok(n)
+    }
+}
+
+/// A file that was changed while it was read.
+#[derive(Debug, Error)]
+#[error("it was changed while it was read")]
+struct Moved;
+
+/// What a small file held at one time, and what it was then. Blocks.
+pub(super) fn read_small(
+    folder: &Folder,
+    relative: &str,
+) -> Result<(Vec<u8>, LocalFile), TreeError> {
+    for _ in 0..READS_MAX {
+        let (file, before) = folder.file(relative)?;
+        let size = before.fingerprint.size;
+        let mut content =
+            Vec::with_capacity(usize::try_from(size.min(MANY_SIZE_MAX)).unwrap_or(0) + 1);
+        let source = &file;
+        source.take(size + 1).read_to_end(&mut content)?;
+        if content.len() as u64 == size && describe(&file)? == before && size <= MANY_SIZE_MAX {
+            return Ok((content, before));
+        }
+    }
+    Err(TreeError::Changing)
+}
+
+/// What the server keeps with a file.
+pub(super) const fn attributes(file: &LocalFile) -> Attributes {
+    Attributes {
+        modified: Some(file.modified),
+        mode: Some(file.mode),
+    }
+}

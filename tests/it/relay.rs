@@ -1,0 +1,139 @@
+//! A relay between a client and a server that counts what passes, and cuts where a test wants it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// A relay; it ends with the test's process.
+#[derive(Clone)]
+pub struct Relay {
+    pub address: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: Mutex<String>,
+    sockets: Mutex<Vec<TcpStream>>,
+    /// Bytes from clients.
+    n_sent: AtomicU64,
+    /// Bytes both ways.
+    n_passed: AtomicU64,
+    /// After so many bytes both ways all connections are cut; the next first.
+    cuts: Mutex<Vec<u64>>,
+}
+
+impl Relay {
+    /// Passes on to this address.
+    pub fn to(address: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Shared {
+            target: Mutex::new(address.to_owned()),
+            sockets: Mutex::default(),
+            n_sent: AtomicU64::new(0),
+            n_passed: AtomicU64::new(0),
+            cuts: Mutex::default(),
+        });
+        let on_thread = Arc::clone(&shared);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                on_thread.accept(client);
+            }
+        });
+        Self {
+            address: format!("localhost:{port}"),
+            shared,
+        }
+    }
+
+    /// From here on passes on to another address.
+    pub fn turn_to(&self, address: &str) {
+        address.clone_into(&mut self.shared.target.lock().unwrap());
+    }
+
+    /// Cuts once after each of these many more bytes.
+    pub fn cut_after(&self, n_bytes: &[u64]) {
+        let now = self.shared.n_passed.load(Ordering::SeqCst);
+        let mut at = now;
+        let mut cuts: Vec<u64> = n_bytes
+            .iter()
+            .map(|n| {
+                at += n;
+                at
+            })
+            .collect();
+        cuts.reverse();
+        *self.shared.cuts.lock().unwrap() = cuts;
+    }
+
+    /// Cuts that have not happened yet.
+    pub fn n_cuts_left(&self) -> usize {
+        self.shared.cuts.lock().unwrap().len()
+    }
+
+    /// Bytes that clients have sent so far.
+    pub fn n_sent(&self) -> u64 {
+        self.shared.n_sent.load(Ordering::SeqCst)
+    }
+}
+
+impl Shared {
+    fn accept(self: &Arc<Self>, client: TcpStream) {
+        let target = self.target.lock().unwrap().clone();
+        let Ok(server) = TcpStream::connect(target) else {
+            return;
+        };
+        let _ = client.set_nodelay(true);
+        let _ = server.set_nodelay(true);
+        let mut sockets = self.sockets.lock().unwrap();
+        sockets.push(client.try_clone().unwrap());
+        sockets.push(server.try_clone().unwrap());
+        drop(sockets);
+        for (from, to, is_up) in [
+            (
+                client.try_clone().unwrap(),
+                server.try_clone().unwrap(),
+                true,
+            ),
+            (server, client, false),
+        ] {
+            let shared = Arc::clone(self);
+            thread::spawn(move || shared.pump(from, to, is_up));
+        }
+    }
+
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, is_up: bool) {
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            let n = match from.read(&mut buffer) {
+                Ok(n) if n > 0 => n,
+                _ => break,
+            };
+            let before = self.n_passed.fetch_add(n as u64, Ordering::SeqCst);
+            let cut = self.cuts.lock().unwrap().last().copied();
+            let room = cut.map(|cut| usize::try_from(cut.saturating_sub(before)).unwrap());
+            let n = room.unwrap_or(n).min(n);
+            if is_up {
+                self.n_sent.fetch_add(n as u64, Ordering::SeqCst);
+            }
+            let is_gone = to.write_all(&buffer[..n]).is_err();
+            if room.is_some_and(|room| room <= buffer.len() && n == room) {
+                self.cut();
+            }
+            if is_gone {
+                break;
+            }
+        }
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    }
+
+    fn cut(&self) {
+        self.cuts.lock().unwrap().pop();
+        for socket in self.sockets.lock().unwrap().drain(..) {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
