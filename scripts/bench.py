@@ -143,6 +143,7 @@ class Bench:
         serve = [FSVC, "serve", "--tls-dir", self.certs, "--root", root, "--listen", "127.0.0.1:0"]
         serve += ["--log", "error"]
         server, address = self.spawn(serve, ready=True)
+        self.address = address
         flags = ["--quiet", "--tls-dir", self.certs, "--as", "dev", "--server", address]
         return server, lambda *rest: [FSVC, *rest, *flags]
 
