@@ -8,8 +8,10 @@ use super::Client;
 use super::file::Delta;
 use super::parts::Run;
 use super::put_parts::Job;
+use super::retry::Patience;
 use crate::delta::ChunkMap;
 use crate::path::RemotePath;
+use crate::protocol::{FileInfo, Op, Stat};
 
 /// Bytes of the sample that says how fast the connection is.
 const SAMPLE_SIZE: u64 = 8 << 20;
@@ -24,8 +26,20 @@ pub(super) struct Base {
 
 impl Client {
     /// The version that the server has of the file, where it says it.
-    pub(super) async fn base_version(&self, remote: &RemotePath) -> Option<u64> {
-        let file = self.stat(remote).await.ok()?;
+    pub(super) async fn base_version(
+        &self,
+        remote: &RemotePath,
+        patience: &mut Patience<'_>,
+    ) -> Option<u64> {
+        let stat = Op::Stat(Stat {
+            path: remote.clone(),
+        });
+        let file: FileInfo = loop {
+            match self.ask_once(stat.clone()).await {
+                Err(error) => patience.wait(error).await.ok()?,
+                Ok(file) => break file,
+            }
+        };
         file.version.filter(|_| file.size > SAMPLE_SIZE)
     }
 
@@ -40,6 +54,11 @@ impl Client {
         if delta == Delta::Auto && !self.is_slow(job).await {
             return None;
         }
+        self.chunks_of(remote, version).await
+    }
+
+    /// The chunks of a version, if they can be had.
+    pub(super) async fn chunks_of(&self, remote: &RemotePath, version: u64) -> Option<Base> {
         let (list, chunks) = self.signature(remote, version).await.ok()?;
         Some(Base {
             chunks,

@@ -51,7 +51,10 @@ pub(super) async fn connect(
                 &error,
                 ClientError::Connect { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused
             );
-            first_error.get_or_insert(error);
+            // One that has no room now says more than one that is not there.
+            if first_error.is_none() || matches!(error, ClientError::NotGreeted { .. }) {
+                first_error = Some(error);
+            }
         }
         match first_error {
             Some(error) if !is_refused || Instant::now() >= until => return Err(error),

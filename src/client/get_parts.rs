@@ -90,8 +90,7 @@ impl Client {
     ) -> Result<FileInfo, ClientError> {
         let mut saved = sidecar.and_then(|sidecar| sidecar.read::<Saved>());
         for _ in 0..BEGINS_MAX {
-            if options.conditions.if_version.is_none()
-                && let Some(saved) = saved.take()
+            if let Some(saved) = saved.take()
                 && let Some(job) = resume(temporary, saved, sidecar, remote, options).await
             {
                 let (job, info) = job;
@@ -101,8 +100,9 @@ impl Client {
                 begin_again(options, info.size);
                 continue;
             }
-            let file = temporary.file().map_err(ClientError::Sink)?;
-            file.set_len(0).map_err(ClientError::Sink)?;
+            if let Some(sidecar) = sidecar {
+                sidecar.clear();
+            }
             let first = self.get_first(temporary, sidecar, remote, options).await?;
             let (job, info) = match first {
                 First::Whole(info) => return Ok(info),
@@ -152,58 +152,43 @@ impl Client {
         remote: &RemotePath,
         options: &TransferOptions,
     ) -> Result<First, ClientError> {
-        let file = temporary.file().map_err(ClientError::Sink)?;
         let mut patience = self.patience(options.observer());
-        let (link, info) = self.ask_first(remote, options, &mut patience).await?;
-        let (Some(version), Some(digest)) = (info.version, info.digest) else {
-            // Nothing says that two ranges are of one file: it comes in one go.
-            drop(link);
-            return self
-                .get_whole(file, remote, options)
-                .await
-                .map(First::Whole);
-        };
-        let part_size = part_size(info.size);
-        let job = Arc::new(Job {
-            path: remote.clone(),
-            version,
-            file,
-            work: Arc::new(Work::new(info.size, part_size)),
-            sidecar: sidecar.cloned(),
-            observer: options.observer.clone(),
-            n_streams: options.n_streams(),
-        });
-        if let Some(sidecar) = sidecar {
-            sidecar.begin(&Saved {
-                info: info.clone(),
-                part_size,
-            });
-        }
-        let run = Run {
-            offset: 0,
-            size: info.size.min(WHOLE_SIZE_MAX),
-        };
-        let received = self.receive_run(link, &job, run).await;
-        if run.size == info.size {
-            return match received {
-                Ok(whole) if whole == Some(digest) => Ok(First::Whole(info)),
-                Ok(_) => Err(ClientError::Misplaced(
-                    "a body that is not what was announced",
-                )),
-                Err(ClientError::Aborted(ErrorCode::Changed)) => Ok(First::Changed),
-                // It is small: what came of it is not worth a thought.
-                Err(error) => {
-                    patience.wait(error).await?;
-                    Ok(First::Changed)
-                }
+        loop {
+            let (link, info) = self.ask_first(remote, options, &mut patience).await?;
+            let Some(job) = begin_job(temporary, sidecar, &info, options)? else {
+                // Nothing says that two ranges are of one file: it comes in one go.
+                drop(link);
+                let file = temporary.file().map_err(ClientError::Sink)?;
+                let whole = self.get_whole(file, remote, options).await;
+                return whole.map(First::Whole);
             };
+            let run = Run {
+                offset: 0,
+                size: info.size.min(WHOLE_SIZE_MAX),
+            };
+            let error = match self.receive_run(link, &job, run).await {
+                Ok(_) if run.size < info.size => return Ok(First::Part(job, info)),
+                Ok(whole) if whole.is_some() && whole == info.digest => {
+                    return Ok(First::Whole(info));
+                }
+                Ok(_) => {
+                    return Err(ClientError::Misplaced(
+                        "a body that is not what was announced",
+                    ));
+                }
+                Err(ClientError::Aborted(ErrorCode::Changed)) => return Ok(First::Changed),
+                Err(error) => error,
+            };
+            if job.work.has_moved_since((0, 0)) {
+                patience.refresh();
+            }
+            patience.wait(error).await?;
+            // A file of one part is begun anew.
+            if job.work.n_parts() > 1 {
+                return Ok(First::Part(job, info));
+            }
+            begin_again(options, info.size);
         }
-        match received {
-            Ok(_) => {}
-            Err(ClientError::Aborted(ErrorCode::Changed)) => return Ok(First::Changed),
-            Err(error) => patience.wait(error).await?,
-        }
-        Ok(First::Part(job, info))
     }
 
     /// A file of which there are no ranges, until it is there.
@@ -277,6 +262,9 @@ impl Client {
             let ended = ended.unwrap_or(Err(ClientError::Sink(io::Error::other(
                 "a stream of the transfer ended by itself",
             ))));
+            if ended.is_err() {
+                job.work.halt();
+            }
             outcome = match (outcome, ended) {
                 (Err(first), Err(other)) if !first.is_passing() || other.is_passing() => Err(first),
                 (outcome, Ok(())) => outcome,
@@ -337,6 +325,37 @@ enum First {
     /// It changed meanwhile, or was lost.
     Changed,
     Part(Arc<Job>, FileInfo),
+}
+
+/// A file of which ranges can be asked for, of the version that was announced; nothing if it has none.
+fn begin_job(
+    temporary: &Temporary,
+    sidecar: Option<&Arc<Sidecar>>,
+    info: &FileInfo,
+    options: &TransferOptions,
+) -> Result<Option<Arc<Job>>, ClientError> {
+    let (Some(version), Some(_)) = (info.version, info.digest) else {
+        return Ok(None);
+    };
+    // What came before may have been of a longer version.
+    let file = temporary.file().map_err(ClientError::Sink)?;
+    file.set_len(0).map_err(ClientError::Sink)?;
+    let part_size = part_size(info.size);
+    if let Some(sidecar) = sidecar {
+        sidecar.begin(&Saved {
+            info: info.clone(),
+            part_size,
+        });
+    }
+    Ok(Some(Arc::new(Job {
+        path: info.path.clone(),
+        version,
+        file,
+        work: Arc::new(Work::new(info.size, part_size)),
+        sidecar: sidecar.cloned(),
+        observer: options.observer.clone(),
+        n_streams: options.n_streams(),
+    })))
 }
 
 /// Whether a version cannot be had any more.

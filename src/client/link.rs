@@ -131,10 +131,13 @@ impl Client {
     pub(super) async fn connect(&self) -> Result<Link, ClientError> {
         let shared = &self.shared;
         let preferred = shared.preferred.load(Ordering::Relaxed);
-        let (link, server) =
-            connect::connect(&shared.options, &shared.connector, preferred).await?;
+        let connected = connect::connect(&shared.options, &shared.connector, preferred).await;
+        // One that has no room now was reached all the same.
+        if matches!(connected, Ok(_) | Err(ClientError::NotGreeted { .. })) {
+            shared.was_connected.store(true, Ordering::Relaxed);
+        }
+        let (link, server) = connected?;
         shared.preferred.store(server, Ordering::Relaxed);
-        shared.was_connected.store(true, Ordering::Relaxed);
         Ok(link)
     }
 

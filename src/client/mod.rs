@@ -21,6 +21,7 @@ mod back_off;
 mod base;
 mod connect;
 mod download;
+mod earlier;
 mod error;
 pub mod file;
 mod fingerprint;

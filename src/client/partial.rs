@@ -44,6 +44,10 @@ pub(super) async fn resume(
         part_size: said,
     } = saved.header;
     let (version, size) = (info.version?, info.size);
+    let wanted = options.conditions.if_version;
+    if wanted.is_some_and(|wanted| wanted != version) {
+        return None;
+    }
     if said != part_size(size) || size <= WHOLE_SIZE_MAX || saved.parts.is_empty() {
         return None;
     }
@@ -52,10 +56,16 @@ pub(super) async fn resume(
     let (on_thread_file, on_thread_work) = (file.try_clone().ok()?, Arc::clone(&work));
     let parts = saved.parts;
     let checked = on_thread(move || {
+        let mut buffer = Vec::new();
         // Whatever it is now, it becomes no longer than the file.
         on_thread_file.set_len(size)?;
         for (number, digest) in parts {
-            if is_part(&on_thread_file, &on_thread_work, number, digest) {
+            if is_part(
+                &on_thread_file,
+                &on_thread_work,
+                &mut buffer,
+                (number, digest),
+            ) {
                 on_thread_work.set_digest(number, digest);
                 on_thread_work.set_done(number, true);
             }
@@ -80,18 +90,23 @@ pub(super) async fn resume(
 }
 
 /// Whether a part is on the disk as it was written.
-fn is_part(file: &File, work: &Work, number: u64, digest: PartDigest) -> bool {
+fn is_part(
+    file: &File,
+    work: &Work,
+    buffer: &mut Vec<u8>,
+    (number, digest): (u64, PartDigest),
+) -> bool {
     let offset = number.saturating_mul(work.part_size());
     if offset >= work.size() {
         return false;
     }
     let size = work.part_size().min(work.size() - offset);
-    let mut content = vec![0; usize::try_from(size).unwrap_or_default()];
-    if file.read_exact_at(&mut content, offset).is_err() {
+    buffer.resize(usize::try_from(size).unwrap_or_default(), 0);
+    if file.read_exact_at(buffer, offset).is_err() {
         return false;
     }
     let mut hasher = PartHasher::at(offset);
-    hasher.update(&content);
+    hasher.update(buffer);
     hasher.digest() == digest
 }
 

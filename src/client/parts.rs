@@ -144,6 +144,13 @@ impl Work {
         }
     }
 
+    /// Gives out no more runs: after an interruption what is left is planned anew, for all streams.
+    pub(super) fn halt(&self) {
+        let mut state = self.state();
+        state.waiting.clear();
+        state.n_waiting = 0;
+    }
+
     /// The next run for one of `n_streams`.
     pub(super) fn next(&self, n_streams: usize) -> Option<Run> {
         let mut state = self.state();
@@ -232,6 +239,10 @@ mod tests {
         assert_eq!(work.n_done(), 11);
         assert_eq!(work.size_done(), work.size());
         work.plan();
+        assert_eq!(work.next(1), None);
+        work.set_done(3, false);
+        work.plan();
+        work.halt();
         assert_eq!(work.next(1), None);
     }
 

@@ -6,12 +6,12 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::base::Base;
+use super::earlier::Left;
 use super::file::{Delta, TransferOptions, is_same};
 use super::fingerprint::Fingerprint;
 use super::parts::{Run, Work};
@@ -37,28 +37,23 @@ const REPAIRS_MAX: usize = 2;
 pub(super) struct Job {
     pub(super) file: File,
     pub(super) work: Arc<Work>,
-    upload: ContentId,
+    pub(super) upload: ContentId,
     pub(super) sidecar: Option<Arc<Sidecar>>,
     pub(super) observer: Option<Arc<dyn Observer>>,
-    pub(super) base: Option<Arc<Base>>,
+    /// What parts are patched from, as long as the server has it.
+    pub(super) base: Mutex<Option<Arc<Base>>>,
+    /// Of the commit: whoever asks again under it commits once.
+    pub(super) request_id: Option<DedupId>,
     n_streams: usize,
 }
 
-/// What a sidecar says of an upload.
-#[derive(Serialize, Deserialize)]
-struct Saved {
-    upload: ContentId,
-    part_size: u64,
-    fingerprint: Fingerprint,
-}
-
 /// A file that is to be put.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     file: File,
-    fingerprint: Fingerprint,
-    remote: &'a RemotePath,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) remote: &'a RemotePath,
     options: &'a TransferOptions,
-    sidecar: Option<Arc<Sidecar>>,
+    pub(super) sidecar: Option<Arc<Sidecar>>,
 }
 
 impl Client {
@@ -78,9 +73,8 @@ impl Client {
             options,
             sidecar: self.sidecar("put", local, remote),
         };
-        let request_id = request_id::fresh();
         for _ in 0..BEGINS_MAX {
-            match self.put_upload(&source, request_id.as_ref()).await {
+            match self.put_upload(&source).await {
                 Ok(Some(file)) => {
                     source.sidecar.as_deref().map(Sidecar::remove);
                     return Ok(file);
@@ -120,29 +114,40 @@ impl Client {
     }
 
     /// Goes through one upload; nothing if it went away.
-    async fn put_upload(
-        &self,
-        source: &Source<'_>,
-        request_id: Option<&DedupId>,
-    ) -> Result<Option<FileInfo>, ClientError> {
+    async fn put_upload(&self, source: &Source<'_>) -> Result<Option<FileInfo>, ClientError> {
         let mut patience = self.patience(source.options.observer());
         let job = match self.resume(source, &mut patience).await? {
-            Some(job) => job,
-            None => self.begin_upload(source, &mut patience).await?,
+            Left::Done(file) => return Ok(Some(file)),
+            Left::Upload(job) => job,
+            Left::Nothing => self.begin_upload(source, &mut patience).await?,
         };
         let job = Arc::new(job);
+        let put = self.finish_upload(&job, source, &mut patience).await;
+        // Only what was interrupted can be gone on with, and only where it is remembered.
+        let is_over = |error: &ClientError| source.sidecar.is_none() || !error.is_passing();
+        if put.as_ref().is_err_and(is_over) {
+            self.give_up(job.upload).await;
+            source.sidecar.iter().for_each(|sidecar| sidecar.remove());
+        }
+        put
+    }
+
+    async fn finish_upload(
+        &self,
+        job: &Arc<Job>,
+        source: &Source<'_>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Option<FileInfo>, ClientError> {
         let mut n_repairs = 0;
         loop {
             let before = job.work.mark();
-            let error = match self.send_parts(&job).await {
+            let error = match self.send_parts(job).await {
                 Ok(()) if !is_same(&job.file, source.fingerprint) => {
-                    self.give_up(job.upload).await;
-                    source.sidecar.as_deref().map(Sidecar::remove);
                     return Err(ClientError::SourceChanged);
                 }
                 Ok(()) => {
                     patience.refresh();
-                    let committed = self.commit_upload(&job, source, request_id, &mut patience);
+                    let committed = self.commit_upload(job, source, patience);
                     match committed.await {
                         Ok(file) => return Ok(Some(file)),
                         Err(error) => error,
@@ -159,39 +164,25 @@ impl Client {
                 // What arrived is something else, or a crash took parts back: the status says which.
                 Some(ErrorCode::DigestMismatch | ErrorCode::BadRequest) => {
                     n_repairs += 1;
-                    n_before = Some(job.work.n_done());
+                    // It may be the base that is not what it was.
+                    if job.base().is_none() {
+                        n_before = Some(job.work.n_done());
+                    }
+                    job.set_base(None);
+                }
+                // The base may be gone: the parts can be sent without it.
+                Some(ErrorCode::Changed | ErrorCode::Denied) if job.base().is_some() => {
+                    job.set_base(None);
                 }
                 _ => patience.wait(error).await?,
             }
-            if !self.learn(&job, &mut patience).await? {
+            if !self.learn(job, patience).await? {
                 return Ok(None);
             }
             if n_before == Some(job.work.n_done()) || n_repairs > REPAIRS_MAX {
                 return Err(ClientError::UploadLost(source.remote.clone()));
             }
         }
-    }
-
-    /// The upload of an earlier run, if it was of the same file and is still there.
-    async fn resume(
-        &self,
-        source: &Source<'_>,
-        patience: &mut Patience<'_>,
-    ) -> Result<Option<Job>, ClientError> {
-        let saved = source.sidecar.as_ref().and_then(|sidecar| sidecar.read());
-        let Some(saved) = saved else { return Ok(None) };
-        let header: Saved = saved.header;
-        if header.fingerprint != source.fingerprint || !header.part_size.is_power_of_two() {
-            // It is of no use to anybody.
-            self.give_up(header.upload).await;
-            return Ok(None);
-        }
-        let job = source.job(header.upload, header.part_size)?;
-        for (number, digest) in saved.parts {
-            job.work.set_digest(number, digest);
-        }
-        let is_there = self.learn(&job, patience).await?;
-        Ok(is_there.then_some(job))
     }
 
     async fn begin_upload(
@@ -201,7 +192,7 @@ impl Client {
     ) -> Result<Job, ClientError> {
         let base = match source.options.delta {
             Delta::Never => None,
-            Delta::Auto | Delta::Always => self.base_version(source.remote).await,
+            Delta::Auto | Delta::Always => self.base_version(source.remote, patience).await,
         };
         let request = Op::Begin(Begin {
             path: source.remote.clone(),
@@ -222,25 +213,25 @@ impl Client {
                 "parts of an upload have a size that none has",
             ));
         }
-        if let Some(sidecar) = &source.sidecar {
-            sidecar.begin(&Saved {
-                upload: begun.upload,
-                part_size: begun.part_size,
-                fingerprint: source.fingerprint,
-            });
-        }
-        let mut job = source.job(begun.upload, begun.part_size)?;
+        let job = source.job(begun.upload, begun.part_size)?;
+        source.remember(&job, None);
         if let Some(version) = base {
-            job.base = self
-                .find_base(&job, source.remote, source.options.delta, version)
-                .await
-                .map(Arc::new);
+            let delta = source.options.delta;
+            let found = self.find_base(&job, source.remote, delta, version).await;
+            if found.is_some() {
+                source.remember(&job, base);
+            }
+            job.set_base(found);
         }
         Ok(job)
     }
 
     /// Asks which parts the server has; says whether the upload is still there.
-    async fn learn(&self, job: &Job, patience: &mut Patience<'_>) -> Result<bool, ClientError> {
+    pub(super) async fn learn(
+        &self,
+        job: &Job,
+        patience: &mut Patience<'_>,
+    ) -> Result<bool, ClientError> {
         job.work.clear();
         let mut from = 0;
         loop {
@@ -299,6 +290,9 @@ impl Client {
             let ended = ended.unwrap_or(Err(ClientError::Source(io::Error::other(
                 "a stream of the transfer ended by itself",
             ))));
+            if ended.is_err() {
+                job.work.halt();
+            }
             // A refusal says more than an interruption.
             outcome = match (outcome, ended) {
                 (Err(first), Err(other)) if !first.is_passing() || other.is_passing() => Err(first),
@@ -310,15 +304,15 @@ impl Client {
     }
 
     pub(super) async fn send_run(&self, job: &Job, run: Run) -> Result<(), ClientError> {
+        let sender = job.sender()?;
         let write = Op::Write(Write {
             upload: job.upload,
             offset: run.offset,
             size: run.size,
-            patch: job.base.is_some(),
+            patch: sender.is_patching(),
         });
         let mut link = self.link().await?;
         let id = link.queue(write);
-        let sender = job.sender()?;
         let work = async move |connection: &mut Connection<_>| sender.send(connection, run).await;
         let moved = link.on_thread(work).await;
         let (mut link, sent) = moved.map_err(|error| self.lost(error))?;
@@ -336,12 +330,26 @@ impl Client {
         }
     }
 
+    /// An answer that was lost is asked for again, under the same id: the upload may be gone because it
+    /// is done.
     async fn commit_upload(
         &self,
         job: &Job,
         source: &Source<'_>,
-        request_id: Option<&DedupId>,
         patience: &mut Patience<'_>,
+    ) -> Result<FileInfo, ClientError> {
+        loop {
+            match self.commit_once_upload(job, source).await {
+                Err(error) => patience.wait(error).await?,
+                Ok(file) => return Ok(file),
+            }
+        }
+    }
+
+    pub(super) async fn commit_once_upload(
+        &self,
+        job: &Job,
+        source: &Source<'_>,
     ) -> Result<FileInfo, ClientError> {
         let digest = job.work.digest();
         let digest = digest.ok_or(ClientError::Misplaced("parts that nobody has read"))?;
@@ -354,35 +362,29 @@ impl Client {
             ..Member::put(source.remote.clone(), job.upload.to_string())
         };
         let limit = self.shared.options.stall_timeout + sync_time(job.work.size());
-        // An answer that was lost is asked for again, under the same id: the upload may be gone because
-        // it is done.
-        let committed: Committed = loop {
-            let members = std::slice::from_ref(&member);
-            match self.commit_once(members, request_id.cloned(), limit).await {
-                Err(error) => patience.wait(error).await?,
-                Ok(committed) => break committed,
-            }
-        };
+        let request_id = job.request_id.clone();
+        let committed: Committed = self.commit_once(&[member], request_id, limit).await?;
         let file = committed.file.filter(|file| file.digest == Some(digest));
         file.ok_or(ClientError::Misplaced("a commit of another file"))
     }
 
     /// Says that nobody will go on with an upload, as far as that can be said now.
-    async fn give_up(&self, upload: ContentId) {
+    pub(super) async fn give_up(&self, upload: ContentId) {
         let abort = Op::Abort(Abort { upload });
         let _ = self.ask_once::<serde::de::IgnoredAny>(abort).await;
     }
 }
 
 impl Source<'_> {
-    fn job(&self, upload: ContentId, part_size: u64) -> Result<Job, ClientError> {
+    pub(super) fn job(&self, upload: ContentId, part_size: u64) -> Result<Job, ClientError> {
         Ok(Job {
             file: self.file.try_clone().map_err(ClientError::Source)?,
             work: Arc::new(Work::new(self.fingerprint.size, part_size)),
             upload,
             sidecar: self.sidecar.clone(),
             observer: self.options.observer.clone(),
-            base: None,
+            base: Mutex::default(),
+            request_id: request_id::fresh(),
             n_streams: self.options.n_streams(),
         })
     }

@@ -30,9 +30,8 @@ pub(super) struct Patience<'a> {
     client: &'a Client,
     observer: Option<&'a dyn Observer>,
     back_off: BackOff,
-    since: Instant,
-    /// An interruption was told of, and nothing has moved since.
-    is_waiting: bool,
+    /// When it was interrupted, if nothing has moved since. How long it went well before does not count.
+    since: Option<Instant>,
 }
 
 impl Client {
@@ -42,8 +41,7 @@ impl Client {
             client: self,
             observer,
             back_off: BackOff::default(),
-            since: Instant::now(),
-            is_waiting: false,
+            since: None,
         }
     }
 }
@@ -51,8 +49,7 @@ impl Client {
 impl Patience<'_> {
     /// Something moved: the wait begins anew.
     pub(super) fn refresh(&mut self) {
-        self.since = Instant::now();
-        self.is_waiting = false;
+        self.since = None;
         self.back_off.reset();
     }
 
@@ -63,13 +60,14 @@ impl Patience<'_> {
     pub(super) async fn wait(&mut self, error: ClientError) -> Result<(), ClientError> {
         let limit: Duration = self.client.shared.options.retry_for;
         let was_connected = self.client.shared.was_connected.load(Ordering::Relaxed);
-        if !was_connected || !is_interruption(&error) || self.since.elapsed() >= limit {
+        let is_first = self.since.is_none();
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if !was_connected || !is_interruption(&error) || since.elapsed() >= limit {
             return Err(error);
         }
-        if let Some(observer) = self.observer.filter(|_| !self.is_waiting) {
+        if let Some(observer) = self.observer.filter(|_| is_first) {
             observer.interrupted(&error);
         }
-        self.is_waiting = true;
         self.back_off.pause().await;
         Ok(())
     }

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::ClientError;
 use super::base::Base;
@@ -21,13 +21,23 @@ use crate::protocol::{ErrorCode, Trailer};
 use crate::socket::Transport;
 
 impl Job {
+    pub(super) fn base(&self) -> Option<Arc<Base>> {
+        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        base.clone()
+    }
+
+    pub(super) fn set_base(&self, base: Option<Base>) {
+        let mut now = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = base.map(Arc::new);
+    }
+
     pub(super) fn sender(&self) -> Result<Sender, ClientError> {
         Ok(Sender {
             file: self.file.try_clone().map_err(ClientError::Source)?,
             work: Arc::clone(&self.work),
             sidecar: self.sidecar.clone(),
             observer: self.observer.clone(),
-            base: self.base.clone(),
+            base: self.base(),
         })
     }
 }
@@ -56,6 +66,11 @@ struct Passing<'a> {
 }
 
 impl Sender {
+    /// Whether it sends only what the server's version does not have.
+    pub(super) const fn is_patching(&self) -> bool {
+        self.base.is_some()
+    }
+
     pub(super) async fn send<IO: Transport>(
         &self,
         connection: &mut Connection<IO>,

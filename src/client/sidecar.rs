@@ -69,6 +69,11 @@ impl Sidecar {
         file.seek(SeekFrom::Start(0)).ok()?;
         let mut text = String::new();
         (&*file).take(SIZE_MAX).read_to_string(&mut text).ok()?;
+        // What is added must not stand behind half a line.
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        if whole < text.len() {
+            file.set_len(whole as u64).ok()?;
+        }
         let mut lines = text
             .split_inclusive('\n')
             .filter_map(|line| line.strip_suffix('\n'));
@@ -95,6 +100,12 @@ impl Sidecar {
             .and_then(|_| file.write_all(&line));
         // Without it this run goes on all the same.
         let _ = begun;
+    }
+
+    /// It says nothing any more.
+    pub(super) fn clear(&self) {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = file.set_len(0);
     }
 
     /// Adds a part.
@@ -178,15 +189,19 @@ mod tests {
         sidecar.begin(&1);
         sidecar.add(0, digest(1));
         sidecar.add(1, digest(2));
-        let length = std::fs::metadata(&sidecar.path).unwrap().len();
-        for cut in 0..length {
-            let file = sidecar.file.lock().unwrap();
-            file.set_len(length - cut).unwrap();
-            drop(file);
-            if let Some(saved) = sidecar.read::<u32>() {
-                assert_eq!(saved.header, 1);
-                assert!(saved.parts.len() <= 2);
-            }
+        let whole = std::fs::read(&sidecar.path).unwrap();
+        for length in 0..=whole.len() {
+            std::fs::write(&sidecar.path, &whole[..length]).unwrap();
+            let saved = sidecar.read::<u32>();
+            let n_lines = whole[..length].split(|byte| *byte == b'\n').count() - 1;
+            assert_eq!(saved.is_some(), n_lines > 0);
+            let Some(saved) = saved else { continue };
+            assert_eq!((saved.header, saved.parts.len()), (1, n_lines - 1));
+            // What comes next is not lost behind it.
+            sidecar.add(2, digest(3));
+            let saved = sidecar.read::<u32>().unwrap();
+            assert_eq!(saved.parts.last(), Some(&(2, digest(3))));
+            assert_eq!(saved.parts.len(), n_lines);
         }
     }
 }

@@ -40,7 +40,9 @@ impl Temporary {
 
     pub(super) fn persist(self, local: &Path) -> io::Result<()> {
         match self {
-            Self::Kept(path, _locked) => std::fs::rename(path, local),
+            Self::Kept(path, _locked) => std::fs::rename(&path, local).inspect_err(|_| {
+                let _ = std::fs::remove_file(&path);
+            }),
             Self::Passing(file) => persist(file, local),
         }
     }

@@ -18,7 +18,7 @@ use crate::relay::Relay;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A command of the client dev, against another address than the server's own.
-fn at(server: &Server, address: &str, arguments: &[&str]) -> Command {
+pub fn at(server: &Server, address: &str, arguments: &[&str]) -> Command {
     let mut command = fsvc();
     command
         .args(arguments)
@@ -33,17 +33,17 @@ fn at(server: &Server, address: &str, arguments: &[&str]) -> Command {
 }
 
 /// A cheap source of chance, the same for the same seed.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    pub fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0 % n
     }
 
-    fn content(&mut self, size: usize) -> Vec<u8> {
+    pub fn content(&mut self, size: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(size + 8);
         while bytes.len() < size {
             bytes.extend_from_slice(&self.below(u64::MAX).to_le_bytes());
@@ -52,7 +52,7 @@ impl Random {
         bytes
     }
 
-    fn size(&mut self) -> usize {
+    pub fn size(&mut self) -> usize {
         let sizes = [
             0,
             3_000,
@@ -66,37 +66,37 @@ impl Random {
     }
 }
 
-fn count(name: &str, default: usize) -> usize {
+pub fn count(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |n| n.parse().unwrap())
 }
 
-fn client(server: &Server, relay: &Relay, resume: Option<PathBuf>) -> Client {
+pub fn client(server: &Server, relay: &Relay, resume: Option<PathBuf>) -> Client {
     let mut options = Options::from_directory(&relay.address, server.certs(), "dev");
     options.retry_for = PATIENCE;
     options.resume_directory = resume;
     Client::new(options).unwrap()
 }
 
-fn path(text: &str) -> RemotePath {
+pub fn path(text: &str) -> RemotePath {
     text.parse().unwrap()
 }
 
 #[track_caller]
-fn same(file: &Path, content: &[u8]) {
+pub fn same(file: &Path, content: &[u8]) {
     let found = std::fs::read(file).unwrap();
     assert_eq!(found.len(), content.len(), "{}", file.display());
     assert!(found == content, "{} differs", file.display());
 }
 
 /// Names in a directory that no test has put there.
-fn leftovers(directory: &Path) -> Vec<String> {
+pub fn leftovers(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter(|name| name.contains(".fsvc-")).collect()
 }
 
 /// Random places in a transfer of so many bytes.
-fn places(random: &mut Random, size: usize) -> Vec<u64> {
+pub fn places(random: &mut Random, size: usize) -> Vec<u64> {
     let n = 1 + random.below(3);
     (0..n).map(|_| random.below(size as u64 + 8_000)).collect()
 }
@@ -117,6 +117,7 @@ fn puts_that_are_cut_anywhere_come_right_and_once() {
         let name = path(&format!("/cut/{}", round % 7));
         let before = runtime().block_on(client.stat(&name)).ok();
         let cuts = places(&mut random, size);
+        relay.cut_abruptly(round % 2 == 0);
         relay.cut_after(&cuts);
         let put = client.put_file(&local, &name, TransferOptions::default());
         let file = runtime().block_on(put).unwrap();
@@ -163,6 +164,7 @@ fn gets_that_are_cut_anywhere_come_right() {
         let name = path(&format!("/got/{round}"));
         server.put(name.as_str(), &content);
         let cuts = places(&mut random, size);
+        relay.cut_abruptly(round % 2 == 0);
         relay.cut_after(&cuts);
         let local = target.join("file");
         let get = client.get_file(&name, &local, TransferOptions::default());
@@ -268,7 +270,7 @@ fn a_server_that_dies_under_a_transfer_is_gone_on_with_when_it_is_back() {
 }
 
 /// Waits until so many bytes were sent.
-fn sent(relay: &Relay, n: u64) {
+pub fn sent(relay: &Relay, n: u64) {
     let until = Instant::now() + Duration::from_secs(30);
     while relay.n_sent() < n {
         assert!(Instant::now() < until, "only {} bytes came", relay.n_sent());
@@ -409,7 +411,7 @@ fn an_answer_that_is_lost_is_asked_for_again_and_the_change_made_once() {
 }
 
 /// A get that was killed in the middle, and its `.part`.
-fn killed_get(server: &Server, relay: &Relay, local: &str) -> PathBuf {
+pub fn killed_get(server: &Server, relay: &Relay, local: &str) -> PathBuf {
     let mut get = at(server, &relay.address, &["get", "/large", local, "--quiet"]);
     let mut first = get.spawn().unwrap();
     let until = Instant::now() + Duration::from_secs(30);

@@ -52,6 +52,8 @@ mod reconcile;
 mod refusals;
 mod relay;
 mod request_ids;
+mod resume;
+mod resume_state;
 mod rights;
 mod rights_of_messages;
 mod round_trip;

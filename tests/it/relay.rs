@@ -2,9 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what must come.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A relay; it ends with the test's process.
 #[derive(Clone)]
@@ -22,6 +26,13 @@ struct Shared {
     n_passed: AtomicU64,
     /// After so many bytes both ways all connections are cut; the next first.
     cuts: Mutex<Vec<u64>>,
+    /// From so many bytes both ways on nothing passes.
+    held_at: Mutex<Option<u64>>,
+    released: Condvar,
+    /// Whoever comes is sent away.
+    is_closed: AtomicBool,
+    /// Cuts are resets.
+    is_abrupt: AtomicBool,
 }
 
 impl Relay {
@@ -35,6 +46,10 @@ impl Relay {
             n_sent: AtomicU64::new(0),
             n_passed: AtomicU64::new(0),
             cuts: Mutex::default(),
+            held_at: Mutex::default(),
+            released: Condvar::new(),
+            is_closed: AtomicBool::new(false),
+            is_abrupt: AtomicBool::new(false),
         });
         let on_thread = Arc::clone(&shared);
         thread::spawn(move || {
@@ -73,6 +88,60 @@ impl Relay {
         self.shared.cuts.lock().unwrap().len()
     }
 
+    /// From here on cuts are resets, or ends of the stream.
+    pub fn cut_abruptly(&self, is_abrupt: bool) {
+        self.shared.is_abrupt.store(is_abrupt, Ordering::SeqCst);
+    }
+
+    /// Cuts all connections now.
+    pub fn cut_now(&self) {
+        self.shared.cut();
+    }
+
+    /// Cuts all connections, and sends away whoever comes.
+    pub fn close(&self) {
+        self.shared.is_closed.store(true, Ordering::SeqCst);
+        self.shared.cut();
+    }
+
+    /// Lets whoever comes in again.
+    pub fn open(&self) {
+        self.shared.is_closed.store(false, Ordering::SeqCst);
+    }
+
+    /// Holds everything back after so many more bytes both ways.
+    pub fn hold_after(&self, n: u64) {
+        let at = self.n_passed() + n;
+        *self.shared.held_at.lock().unwrap() = Some(at);
+    }
+
+    /// Waits until everything is held back.
+    #[track_caller]
+    pub fn wait_held(&self) {
+        let at = self.shared.held_at.lock().unwrap().unwrap();
+        let until = Instant::now() + LIMIT;
+        while self.n_passed() < at {
+            assert!(Instant::now() < until, "{} of {at} passed", self.n_passed());
+            thread::yield_now();
+        }
+    }
+
+    /// Those that are held back look again at how far they may go.
+    pub fn wake(&self) {
+        self.shared.released.notify_all();
+    }
+
+    /// Holds nothing back any more.
+    pub fn release(&self) {
+        *self.shared.held_at.lock().unwrap() = None;
+        self.shared.released.notify_all();
+    }
+
+    /// Bytes both ways so far.
+    pub fn n_passed(&self) -> u64 {
+        self.shared.n_passed.load(Ordering::SeqCst)
+    }
+
     /// Bytes that clients have sent so far.
     pub fn n_sent(&self) -> u64 {
         self.shared.n_sent.load(Ordering::SeqCst)
@@ -81,6 +150,9 @@ impl Relay {
 
 impl Shared {
     fn accept(self: &Arc<Self>, client: TcpStream) {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return;
+        }
         let target = self.target.lock().unwrap().clone();
         let Ok(server) = TcpStream::connect(target) else {
             return;
@@ -111,6 +183,7 @@ impl Shared {
                 Ok(n) if n > 0 => n,
                 _ => break,
             };
+            self.wait_for_release();
             let before = self.n_passed.fetch_add(n as u64, Ordering::SeqCst);
             let cut = self.cuts.lock().unwrap().last().copied();
             let room = cut.map(|cut| usize::try_from(cut.saturating_sub(before)).unwrap());
@@ -120,6 +193,7 @@ impl Shared {
             }
             let is_gone = to.write_all(&buffer[..n]).is_err();
             if room.is_some_and(|room| room <= buffer.len() && n == room) {
+                self.cuts.lock().unwrap().pop();
                 self.cut();
             }
             if is_gone {
@@ -130,9 +204,20 @@ impl Shared {
         let _ = to.shutdown(Shutdown::Both);
     }
 
+    fn wait_for_release(&self) {
+        let mut held_at = self.held_at.lock().unwrap();
+        while held_at.is_some_and(|at| self.n_passed.load(Ordering::SeqCst) >= at) {
+            held_at = self.released.wait(held_at).unwrap();
+        }
+    }
+
     fn cut(&self) {
-        self.cuts.lock().unwrap().pop();
+        let is_abrupt = self.is_abrupt.load(Ordering::SeqCst);
         for socket in self.sockets.lock().unwrap().drain(..) {
+            // A stream that is disconnected so is reset.
+            if is_abrupt {
+                let _ = rustix::net::connect_unspec(&socket);
+            }
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
