@@ -81,7 +81,7 @@ impl Client {
                 }
                 // The upload is gone.
                 Ok(None) => {
-                    source.sidecar.as_deref().map(Sidecar::remove);
+                    source.sidecar.as_deref().map(Sidecar::clear);
                     if let Some(observer) = options.observer() {
                         observer.begin_again();
                     }
@@ -89,6 +89,7 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
+        source.sidecar.as_deref().map(Sidecar::remove);
         Err(ClientError::UploadLost(remote.clone()))
     }
 
@@ -119,7 +120,12 @@ impl Client {
         let job = match self.resume(source, &mut patience).await? {
             Left::Done(file) => return Ok(Some(file)),
             Left::Upload(job) => job,
-            Left::Nothing => self.begin_upload(source, &mut patience).await?,
+            Left::Nothing => {
+                let begun = self.begin_upload(source, &mut patience).await;
+                begun.inspect_err(|_| {
+                    source.sidecar.as_deref().map(Sidecar::remove);
+                })?
+            }
         };
         let job = Arc::new(job);
         let put = self.finish_upload(&job, source, &mut patience).await;
@@ -127,7 +133,7 @@ impl Client {
         let is_over = |error: &ClientError| source.sidecar.is_none() || !error.is_passing();
         if put.as_ref().is_err_and(is_over) {
             self.give_up(job.upload).await;
-            source.sidecar.iter().for_each(|sidecar| sidecar.remove());
+            source.sidecar.as_deref().map(Sidecar::remove);
         }
         put
     }

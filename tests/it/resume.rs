@@ -358,6 +358,9 @@ fn a_put_that_is_refused_at_the_end_leaves_nothing() {
     let output = putting.wait_with_output().unwrap();
     assert!(!output.status.success());
     same(&ground.server.root().join("x"), b"second");
+    // One that is refused at once leaves nothing either.
+    let mut command = ground.command(&["put", "source", "/x", "--if-absent"]);
+    assert!(!command.output().unwrap().status.success());
     ground.is_clean();
     let state = ground.local("state/fsvc/transfers");
     assert_eq!(std::fs::read_dir(state).unwrap().count(), 0);

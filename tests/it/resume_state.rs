@@ -5,11 +5,15 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use fsvc::protocol::ContentId;
 use rustix::fs::{FlockOperation, flock};
+use serde_json::json;
 
 use crate::cuts::{Random, at, leftovers, same};
 use crate::harness::{Server, text};
+use crate::raw::Raw;
 use crate::relay::Relay;
 
 const SIZE: usize = 24 << 20;
@@ -41,12 +45,24 @@ impl Ground {
         self.server.directory.path().join(name)
     }
 
-    /// Runs a command until so many bytes have passed, and kills it; how many the next run may save.
+    /// Runs a command until so many bytes have passed, and kills it.
     fn kill(&self, n_bytes: u64, arguments: &[&str]) {
+        // Each of two connections is in the middle of a part.
+        let n_parts = usize::try_from(n_bytes >> 20).unwrap() - 3;
+        self.kill_at(n_bytes, n_parts, arguments);
+    }
+
+    /// The same, not before so many parts are remembered.
+    fn kill_at(&self, n_bytes: u64, n_parts: usize, arguments: &[&str]) {
         self.relay.hold_after(n_bytes);
         let mut command = at(&self.server, &self.relay.address, arguments);
         let mut child = command.arg("--quiet").spawn().unwrap();
         self.relay.wait_held();
+        let until = Instant::now() + Duration::from_secs(30);
+        while self.n_remembered() < n_parts {
+            assert!(Instant::now() < until, "{} parts", self.n_remembered());
+            std::thread::yield_now();
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         self.relay.release();
@@ -60,6 +76,14 @@ impl Ground {
         let output = command.arg("--quiet").output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         self.relay.n_passed() - before
+    }
+
+    /// Parts that are remembered, of all transfers.
+    fn n_remembered(&self) -> usize {
+        let texts = self.sidecars().into_iter().map(std::fs::read_to_string);
+        // Another run may have just removed its own.
+        let lines = texts.flatten().map(|text| text.lines().count());
+        lines.map(|n| n.saturating_sub(1)).sum()
     }
 
     /// The files that are remembered.
@@ -178,9 +202,9 @@ fn what_is_written_behind_a_torn_line_is_read_again() {
     let ground = Ground::new();
     ground.kill(12 << 20, &GET);
     cut_to(&ground.sidecar(), |n| n - 10);
-    ground.kill(8 << 20, &GET);
+    ground.kill_at(8 << 20, 13, &GET);
     let n = ground.run(&GET);
-    assert!(n < 12 << 20, "{n} bytes came");
+    assert!(n < 14 << 20, "{n} bytes came");
     same(&ground.local("x"), &ground.contents[0]);
     ground.is_clean();
 }
@@ -291,6 +315,67 @@ fn a_source_that_is_another_file_by_now_is_sent_anew() {
 }
 
 #[test]
+fn a_put_that_was_killed_before_its_answer_is_not_sent_again() {
+    let ground = Ground::new();
+    let content = Random(23).content(6 << 20);
+    std::fs::write(ground.local("source"), &content).unwrap();
+    let put = |name: &str| ["put", "source", name, "--streams", "1"].map(str::to_owned);
+    let probe = ground.run(&put("/killed/000").each_ref().map(String::as_str));
+    let mut n_unheard = 0;
+    for back in (0..900).step_by(75) {
+        let name = format!("/killed/{back:03}_");
+        let arguments = put(&name);
+        let arguments = arguments.each_ref().map(String::as_str);
+        ground.relay.hold_after(probe - back);
+        let mut command = at(&ground.server, &ground.relay.address, &arguments);
+        let mut child = command.arg("--quiet").spawn().unwrap();
+        let landed = ground.server.root().join(&name[1..]);
+        // Either the answer is held back, or what is needed for it.
+        let until = Instant::now() + Duration::from_millis(500);
+        let is_there = || std::fs::metadata(&landed).is_ok();
+        let mut has_ended = false;
+        while !has_ended && !is_there() && Instant::now() < until {
+            has_ended = child.try_wait().unwrap().is_some();
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        ground.relay.release();
+        // Who has heard the answer forgets the transfer.
+        let is_unheard = is_there() && !ground.sidecars().is_empty();
+        n_unheard += usize::from(is_unheard);
+        let n = ground.run(&arguments);
+        if is_unheard {
+            assert!(n < 100_000, "{back}: {n} bytes were sent again");
+            assert_eq!(n_changes(&ground.server, &name), 1);
+        }
+        same(&landed, &content);
+        ground.is_clean();
+    }
+    assert!(n_unheard > 0, "the answer was never held back");
+}
+
+#[test]
+fn an_upload_that_is_begun_anew_is_remembered_too() {
+    let ground = Ground::new();
+    ground.kill(18 << 20, &PUT);
+    // It went away, as after its time limit; the run that finds that out is killed as well.
+    for name in ground.server.staged() {
+        let Ok(upload) = name.parse::<ContentId>() else {
+            continue;
+        };
+        let abort = json!({"id": 1, "op": "abort", "upload": upload.to_string()});
+        let answer = Raw::connect(&ground.server, "dev").ask(&abort.to_string());
+        assert!(answer["ok"].is_object(), "{answer}");
+    }
+    ground.kill(18 << 20, &PUT);
+    let n = ground.run(&PUT);
+    assert!(n < 16 << 20, "{n} bytes were sent");
+    same(&ground.server.root().join("put"), &ground.contents[0]);
+    ground.is_clean();
+}
+
+#[test]
 fn what_was_done_before_somebody_changed_it_is_done_again() {
     let ground = Ground::new();
     ground.kill(18 << 20, &PUT);
@@ -304,4 +389,12 @@ fn what_was_done_before_somebody_changed_it_is_done_again() {
     ground.run(&PUT);
     same(&ground.server.root().join("put"), &ground.contents[0]);
     ground.is_clean();
+}
+
+/// How often a file was changed.
+fn n_changes(server: &Server, name: &str) -> usize {
+    let watch = ["watch", "/killed/", "--since", "0", "--no-follow", "--json"];
+    let events = server.ok(&watch);
+    let of_name = |line: &&str| line.contains(&format!("\"path\":\"{name}\""));
+    events.lines().filter(of_name).count()
 }
