@@ -8,8 +8,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
-
 use super::file::{TransferOptions, WHOLE_SIZE_MAX};
 use super::partial::{Saved, part_size, resume};
 use super::parts::{Run, Work};
@@ -18,7 +16,7 @@ use super::retry::{Observer, Patience};
 use super::sidecar::Sidecar;
 use super::temporary::Temporary;
 use super::upload::on_thread;
-use super::{Client, ClientError};
+use super::{Client, ClientError, streams};
 use crate::connection::Connection;
 use crate::digest::Digest;
 use crate::path::RemotePath;
@@ -242,36 +240,12 @@ impl Client {
     }
 
     async fn receive_parts(&self, job: &Arc<Job>) -> Result<(), ClientError> {
-        job.work.plan();
-        let n_left = job.work.n_parts() - job.work.n_done();
-        let n_streams = job
-            .n_streams
-            .min(usize::try_from(n_left).unwrap_or(usize::MAX));
-        let mut streams = JoinSet::new();
-        for _ in 0..n_streams {
-            let (client, job) = (self.clone(), Arc::clone(job));
-            streams.spawn(async move {
-                while let Some(run) = job.work.next(job.n_streams) {
-                    client.get_run(&job, run).await?;
-                }
-                Ok(())
-            });
-        }
-        let mut outcome: Result<(), ClientError> = Ok(());
-        while let Some(ended) = streams.join_next().await {
-            let ended = ended.unwrap_or(Err(ClientError::Sink(io::Error::other(
-                "a stream of the transfer ended by itself",
-            ))));
-            if ended.is_err() {
-                job.work.halt();
-            }
-            outcome = match (outcome, ended) {
-                (Err(first), Err(other)) if !first.is_passing() || other.is_passing() => Err(first),
-                (outcome, Ok(())) => outcome,
-                (_, ended) => ended,
-            };
-        }
-        outcome
+        let (client, on_stream) = (self.clone(), Arc::clone(job));
+        let get_run = move |run| {
+            let (client, job) = (client.clone(), Arc::clone(&on_stream));
+            async move { client.get_run(&job, run).await }
+        };
+        streams::run(&job.work, job.n_streams, get_run).await
     }
 
     async fn get_run(&self, job: &Arc<Job>, run: Run) -> Result<(), ClientError> {

@@ -43,6 +43,7 @@ mod send_parts;
 mod set;
 mod sidecar;
 mod signature;
+mod streams;
 mod subscription;
 mod temporary;
 mod transfer;

@@ -4,11 +4,8 @@
 //! file is there when the commit is answered, and is what was read here, or nothing is.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-
-use tokio::task::JoinSet;
 
 use super::base::Base;
 use super::earlier::Left;
@@ -19,7 +16,7 @@ use super::retry::{Observer, Patience};
 use super::send_parts::Failed;
 use super::sidecar::Sidecar;
 use super::upload::sync_time;
-use super::{Client, ClientError, request_id};
+use super::{Client, ClientError, request_id, streams};
 use crate::connection::{Connection, PIECE_SIZE};
 use crate::label::DedupId;
 use crate::path::RemotePath;
@@ -273,40 +270,18 @@ impl Client {
         Ok(true)
     }
 
-    /// Sends what is missing, over all streams; what one leaves behind another takes.
+    /// Sends what is missing, over all streams.
     async fn send_parts(&self, job: &Arc<Job>) -> Result<(), ClientError> {
-        job.work.plan();
-        let n_left = job.work.n_parts() - job.work.n_done();
-        let n_streams = job
-            .n_streams
-            .min(usize::try_from(n_left).unwrap_or(usize::MAX));
-        let mut streams = JoinSet::new();
-        for _ in 0..n_streams {
-            let (client, job) = (self.clone(), Arc::clone(job));
-            streams.spawn(async move {
-                while let Some(run) = job.work.next(job.n_streams) {
-                    client.send_run(&job, run).await?;
-                    job.work.finish(run);
-                }
+        let (client, on_stream) = (self.clone(), Arc::clone(job));
+        let send_run = move |run| {
+            let (client, job) = (client.clone(), Arc::clone(&on_stream));
+            async move {
+                client.send_run(&job, run).await?;
+                job.work.finish(run);
                 Ok(())
-            });
-        }
-        let mut outcome: Result<(), ClientError> = Ok(());
-        while let Some(ended) = streams.join_next().await {
-            let ended = ended.unwrap_or(Err(ClientError::Source(io::Error::other(
-                "a stream of the transfer ended by itself",
-            ))));
-            if ended.is_err() {
-                job.work.halt();
             }
-            // A refusal says more than an interruption.
-            outcome = match (outcome, ended) {
-                (Err(first), Err(other)) if !first.is_passing() || other.is_passing() => Err(first),
-                (outcome, Ok(())) => outcome,
-                (_, ended) => ended,
-            };
-        }
-        outcome
+        };
+        streams::run(&job.work, job.n_streams, send_run).await
     }
 
     pub(super) async fn send_run(&self, job: &Job, run: Run) -> Result<(), ClientError> {
