@@ -44,6 +44,7 @@ pub(super) async fn run(client: &Client, flags: SyncFlags, output: Output) -> Ou
     );
     transfer.deletions_max = flags.delete.then_some(flags.max_delete);
     transfer.keeps_modes = flags.keep_modes;
+    transfer.n_streams = flags.streams.n_streams;
     let reporter = Report::open(output, transfer.dry_run);
     if flags.watch {
         let mut terminate = signal(SignalKind::terminate())?;

@@ -8,8 +8,8 @@ use super::file_args::{FilterFlags, GetFlags, LsFlags, PutFlags, RmFlags, RunFla
 use super::files::{Failure, Outcome};
 use super::output::{Output, complain, long_line};
 use super::tree_report::{Report, conclude};
-use crate::client::Client;
 use crate::client::tree::{self, Direction, Found, Transfer, TreeError, Versions};
+use crate::client::{Client, Delta, N_STREAMS};
 use crate::escape::Escaped;
 use crate::path::Prefix;
 use crate::protocol::{Conditions, ListEntry};
@@ -29,6 +29,8 @@ pub(super) async fn put(client: &Client, flags: PutFlags, output: Output) -> Out
         flags.common.retry_for,
     );
     transfer.conditions.if_absent = flags.if_absent;
+    transfer.n_streams = flags.streams.n_streams;
+    transfer.delta = flags.delta;
     let reporter = Report::open(output, flags.run.dry_run);
     let what = format!("put -r {}", Escaped::new(local));
     let done = if flags.atomic {
@@ -202,6 +204,8 @@ pub(super) fn transfer(
         conditions: Conditions::default(),
         keeps_modes: false,
         n_jobs: usize::from(run.jobs),
+        n_streams: N_STREAMS,
+        delta: Delta::Auto,
         cache: cache(),
         retry_for,
     }

@@ -36,6 +36,7 @@ pub use run::transfer;
 pub use set::{Versions, put_set};
 pub use watch::watch;
 
+use crate::client::Delta;
 use crate::path::Prefix;
 use crate::protocol::Conditions;
 
@@ -66,6 +67,10 @@ pub struct Transfer {
     pub keeps_modes: bool,
     /// Requests under way at a time.
     pub n_jobs: usize,
+    /// Connections that a large file is sent over.
+    pub n_streams: usize,
+    /// Whether of a large file only what changed is sent.
+    pub delta: Delta,
     /// Where digests of local files are kept between runs; nowhere if absent.
     pub cache: Option<PathBuf>,
     /// How long something that does not work is tried again.

@@ -98,6 +98,8 @@ impl Run<'_> {
             client: self.client.clone(),
             folder: self.folder()?,
             conditions: self.transfer.conditions,
+            n_streams: self.transfer.n_streams,
+            delta: self.transfer.delta,
             patience: self.patience.clone(),
         })
     }

@@ -17,7 +17,7 @@ use super::patience::Patience;
 use super::plan::Sending;
 use crate::client::request_id;
 use crate::client::upload::on_thread;
-use crate::client::{Client, ClientError, ManyPut, TransferOptions};
+use crate::client::{Client, ClientError, Delta, ManyPut, TransferOptions};
 use crate::protocol::{Attributes, Conditions, MANY_SIZE_MAX};
 
 /// How often a file is read that changes meanwhile.
@@ -29,6 +29,8 @@ pub(super) struct Sender {
     pub(super) client: Client,
     pub(super) folder: Arc<Folder>,
     pub(super) conditions: Conditions,
+    pub(super) n_streams: usize,
+    pub(super) delta: Delta,
     pub(super) patience: Patience,
 }
 
@@ -107,8 +109,9 @@ impl Sender {
         let options = TransferOptions {
             conditions: self.conditions,
             attributes: Some(attributes(&found)),
+            n_streams: Some(self.n_streams),
+            delta: self.delta,
             observer: Some(Arc::new(self.patience.clone())),
-            ..TransferOptions::default()
         };
         let put = self.client.put_file(&held, &sending.path, options).await?;
         Ok(put.size)
