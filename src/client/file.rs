@@ -147,7 +147,9 @@ impl Client {
         });
         let mut patience = self.patience(options.observer());
         loop {
-            let put = self.upload_shared(request.clone(), &content).await;
+            let put = self
+                .upload_bytes(request.clone(), Arc::clone(&content))
+                .await;
             match put {
                 Err(error) => patience.wait(error).await?,
                 put => return put,

@@ -4,7 +4,6 @@
 //! sent by one thread.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -69,28 +68,14 @@ impl Client {
     pub(super) async fn upload_bytes<T: DeserializeOwned>(
         &self,
         request: Op,
-        content: Vec<u8>,
+        content: impl AsRef<[u8]> + Send + 'static,
     ) -> Result<T, ClientError> {
-        let size = content.len() as u64;
+        let size = content.as_ref().len() as u64;
         if size > SMALL_SIZE_MAX {
             let source = io::Cursor::new(content);
             return self.upload(request, source, Some(size)).await;
         }
-        self.upload_small(request, &content).await
-    }
-
-    /// The same of what is used again afterwards.
-    pub(super) async fn upload_shared<T: DeserializeOwned>(
-        &self,
-        request: Op,
-        content: &Arc<[u8]>,
-    ) -> Result<T, ClientError> {
-        let size = content.len() as u64;
-        if size > SMALL_SIZE_MAX {
-            let source = io::Cursor::new(Arc::clone(content));
-            return self.upload(request, source, Some(size)).await;
-        }
-        self.upload_small(request, content).await
+        self.upload_small(request, content.as_ref()).await
     }
 
     /// A body that is in memory travels with its request.

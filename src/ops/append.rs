@@ -44,9 +44,7 @@ impl Service {
         let size = file.as_ref().map_or(0, |file| file.info.size);
         match &file {
             Some(file) => {
-                put.if_version = Some(file.info.version.ok_or(OpError::BadRequest(
-                    "another program wrote the file, so it has no version: reconcile it first",
-                ))?);
+                put.if_version = Some(file.version()?);
             }
             None => put.if_absent = true,
         }

@@ -23,9 +23,7 @@ impl Service {
             ..Get::whole(path.clone())
         };
         let file = self.open_file(who, &base)?;
-        let found = file.info.version.ok_or(OpError::BadRequest(
-            "another program wrote the file, so it has no version: reconcile it first",
-        ))?;
+        let found = file.version()?;
         Ok((found, file.content))
     }
 }

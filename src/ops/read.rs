@@ -30,6 +30,18 @@ pub struct OpenFile {
     pub content: Box<dyn Content>,
 }
 
+impl OpenFile {
+    /// The version, by which the same content is found again.
+    ///
+    /// # Errors
+    /// Another program wrote the file, and nobody has recorded it.
+    pub(super) fn version(&self) -> Result<u64, OpError> {
+        self.info.version.ok_or(OpError::BadRequest(
+            "another program wrote the file, so it has no version: reconcile it first",
+        ))
+    }
+}
+
 impl Service {
     /// Opens a file.
     ///
