@@ -15,8 +15,9 @@ use thiserror::Error;
 use self::watched::{Watch, Watched};
 use crate::escape::Escaped;
 
-/// Memory that the engine may keep pages in.
-pub const CACHE_SIZE_MAX: usize = 16 << 20;
+/// Memory that the engine may keep pages in. Four times as much made neither puts nor gets of small
+/// files cheaper, and doubled what the server takes over idle for a tree of a hundred thousand.
+pub const CACHE_SIZE_MAX: usize = 4 << 20;
 const ATTEMPTS_MAX: usize = 2;
 
 /// A fault of the database file.
