@@ -243,6 +243,26 @@ fn pages_of_a_large_directory_equal_its_sorted_names() {
 }
 
 #[test]
+fn what_changes_between_two_pages_is_in_the_next_one() {
+    let (scratch, store) = empty();
+    let root = scratch.path().join("root");
+    for name in ["a", "b", "c", "d", "e"] {
+        fs::write(root.join(name), "").unwrap();
+    }
+    // Long enough for names that were read ahead to be kept.
+    let changed = fs::metadata(&root).unwrap().modified().unwrap();
+    while changed.elapsed().unwrap_or_default().as_millis() < 200 {
+        std::thread::yield_now();
+    }
+    check_page(&store, None, 2, (&["a", "b"], true, 0));
+    check_page(&store, Some("b"), 2, (&["c", "d"], true, 0));
+    check_page(&store, Some("b"), 2, (&["c", "d"], true, 0));
+    fs::write(root.join("d1"), "").unwrap();
+    fs::remove_file(root.join("e")).unwrap();
+    check_page(&store, Some("d"), 2, (&["d1"], false, 0));
+}
+
+#[test]
 fn a_moved_hard_link_loses_its_old_name() {
     let (scratch, store) = empty();
     let root = scratch.path().join("root");

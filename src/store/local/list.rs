@@ -9,6 +9,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
 
+use super::ahead::{self, Ahead, State};
 use super::confine::{Tree, kind, refused, stamp, status};
 use super::failed;
 use crate::path::{PathError, Prefix, RESERVED_PREFIX, RemotePath};
@@ -30,20 +31,41 @@ struct Page<'a> {
 /// See [`crate::store::Store::list`].
 pub(super) fn list(
     tree: &Tree,
+    ahead: &Ahead,
     directory: &Prefix,
     after: Option<&str>,
     n_max: usize,
 ) -> Result<Names, StoreError> {
     let mut open = open(tree, directory)?;
+    let reading = |error| failed("reading a directory", error);
     let mut n_unnameable = 0;
     let mut after = after.map(str::to_owned);
     for _ in 0..PASSES_MAX {
-        let mut page = Page::new(directory, after, n_max);
-        page.read(&mut open)
-            .map_err(|error| failed("reading a directory", error))?;
-        n_unnameable += page.n_unnameable;
-        let more = page.more;
-        let kept = page.smallest.into_sorted_vec();
+        let state = State::of(&open.stat().map_err(reading)?);
+        let known = after.as_deref().and_then(|after| ahead.take(state, after));
+        let (mut kept, mut more) = match known {
+            Some(known) => known,
+            None => {
+                let n_ahead = n_max.max(ahead::NAMES_MAX);
+                let mut page = Page::new(directory, after.clone(), n_ahead);
+                page.read(&mut open).map_err(reading)?;
+                if page.n_unnameable > 0 && page.smallest.len() > n_max {
+                    // They are counted page by page.
+                    open.rewind();
+                    page = Page::new(directory, after, n_max);
+                    page.read(&mut open).map_err(reading)?;
+                }
+                n_unnameable += page.n_unnameable;
+                (page.smallest.into_sorted_vec(), page.more)
+            }
+        };
+        if kept.len() > n_max {
+            let rest = kept.split_off(n_max);
+            if let Some(last) = kept.last().filter(|_| state.is_calm()) {
+                ahead.keep(state, last.clone(), rest, more);
+            }
+            more = true;
+        }
         let fd = open.fd();
         let names = fd
             .and_then(|fd| kept.iter().filter_map(|name| look(fd, name)).collect())

@@ -4,6 +4,7 @@
 //! the same file system, and appears by rename. After an error that may have cost content the store
 //! takes no more changes.
 
+mod ahead;
 mod attached;
 mod confine;
 mod directories;
@@ -35,6 +36,7 @@ use crate::store::{
     Content, Names, Noted, Parts, Publication, Published, Sealed, Store, StoreError, Unsealed,
     Upload,
 };
+use ahead::Ahead;
 use attached::Attachments;
 use confine::Tree;
 use directories::{Dirty, Near};
@@ -59,6 +61,7 @@ pub struct LocalStore {
     /// Held during a sync: whoever finds nothing to sync must wait for the one who took it.
     syncing: Mutex<()>,
     reaper: Reaper,
+    ahead: Ahead,
     _lock: OwnedFd,
 }
 
@@ -92,6 +95,7 @@ impl LocalStore {
             dirty: Mutex::default(),
             syncing: Mutex::default(),
             reaper: Reaper::start(),
+            ahead: Ahead::default(),
             _lock: lock,
         })
     }
@@ -262,7 +266,7 @@ impl Store for LocalStore {
         after: Option<&str>,
         n_max: usize,
     ) -> Result<Names, StoreError> {
-        list::list(&self.tree, directory, after, n_max)
+        list::list(&self.tree, &self.ahead, directory, after, n_max)
     }
 
     fn sweep(&self, keep: &HashSet<ContentId>) -> Result<usize, StoreError> {
