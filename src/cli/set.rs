@@ -10,10 +10,10 @@ use super::files::{Failure, Outcome, request};
 use super::output::Output;
 use super::progress::{self, Watched};
 use super::transfer::STANDARD;
-use crate::client::file::open_regular;
+use crate::client::file::{attributes, open_regular};
 use crate::client::{Client, ClientError, MEMBERS_MAX};
 use crate::path::RemotePath;
-use crate::protocol::{Conditions, Member, Staged};
+use crate::protocol::{Attributes, Conditions, Member, Staged};
 
 pub(super) async fn put(
     client: &Client,
@@ -25,7 +25,7 @@ pub(super) async fn put(
     let mut members = Vec::with_capacity(pairs.len());
     for (local, remote) in pairs {
         let staged = stage(client, &local, output).await;
-        let staged = staged.map_err(request("put", &local))?;
+        let (staged, attributes) = staged.map_err(request("put", &local))?;
         members.push(Member {
             path: remote,
             staged: Some(staged.staged),
@@ -33,7 +33,7 @@ pub(super) async fn put(
             if_absent: conditions.if_absent,
             if_version: conditions.if_version,
             digest: None,
-            attributes: None,
+            attributes,
         });
     }
     let committed = client.commit(&members).await;
@@ -60,18 +60,24 @@ fn check(pairs: &[(String, RemotePath)]) -> Result<(), Failure> {
     }
 }
 
-async fn stage(client: &Client, local: &str, output: Output) -> Result<Staged, ClientError> {
+/// Stages a file; says what the server is to keep with it.
+async fn stage(
+    client: &Client,
+    local: &str,
+    output: Output,
+) -> Result<(Staged, Option<Attributes>), ClientError> {
     if local == STANDARD {
         let bar = progress::bar(output, local, None);
         let staged = client.stage(Watched::new(io::stdin(), &bar), None).await;
         bar.finish_and_clear();
-        return staged;
+        return Ok((staged?, None));
     }
     let (file, size) = open_regular(Path::new(local)).map_err(ClientError::Source)?;
+    let attributes = attributes(&file).map_err(ClientError::Source)?;
     let bar = progress::bar(output, local, Some(size));
     let staged = client.stage(Watched::new(file, &bar), Some(size)).await;
     bar.finish_and_clear();
-    staged
+    Ok((staged?, Some(attributes)))
 }
 
 #[cfg(test)]

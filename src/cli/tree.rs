@@ -74,6 +74,7 @@ pub(super) async fn get(client: &Client, flags: GetFlags, output: Output) -> Out
         flags.common.retry_for,
     );
     transfer.keeps_modes = flags.keep_modes;
+    transfer.n_streams = flags.streams.n_streams;
     let reporter = Report::open(output, flags.run.dry_run);
     let done = tree::transfer(client, &transfer, &reporter).await;
     drop(reporter);

@@ -3,6 +3,8 @@
 //! The digests of its parts are believed as long as the file is the same; the server says which of them
 //! it has.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::fingerprint::Fingerprint;
@@ -10,12 +12,16 @@ use super::put_parts::{Job, Source};
 use super::retry::Patience;
 use super::{Client, ClientError};
 use crate::label::DedupId;
-use crate::protocol::{ContentId, FileInfo, Op, Stat};
+use crate::path::RemotePath;
+use crate::protocol::{Begin, Begun, ContentId, FileInfo, Op, Stat};
 
 /// What a sidecar says of an upload.
 #[derive(Serialize, Deserialize)]
 struct Saved {
-    upload: ContentId,
+    /// Absent as long as it is not known: it may have been begun.
+    upload: Option<ContentId>,
+    /// Under which it is begun.
+    begin_id: Option<DedupId>,
     part_size: u64,
     fingerprint: Fingerprint,
     request_id: Option<DedupId>,
@@ -27,6 +33,8 @@ struct Saved {
 pub(super) enum Left {
     Nothing,
     Upload(Job),
+    /// Maybe an upload under this id, of this base.
+    Begun(Option<DedupId>, Option<u64>),
     /// It was committed, and nobody heard the answer.
     Done(FileInfo),
 }
@@ -43,13 +51,23 @@ impl Client {
             return Ok(Left::Nothing);
         };
         let header: Saved = saved.header;
-        if header.fingerprint != source.fingerprint || !header.part_size.is_power_of_two() {
+        let is_same = header.fingerprint == source.fingerprint;
+        let Some(upload) = header.upload else {
+            if is_same {
+                return Ok(Left::Begun(header.begin_id, header.base));
+            }
+            self.give_up_begun(source, header).await;
+            return Ok(Left::Nothing);
+        };
+        if !is_same || !header.part_size.is_power_of_two() {
             // It is of no use to anybody.
-            self.give_up(header.upload).await;
+            self.give_up(upload).await;
             return Ok(Left::Nothing);
         }
-        let mut job = source.job(header.upload, header.part_size)?;
-        job.request_id = header.request_id;
+        let mut job = source.job(upload, header.part_size)?;
+        if !source.is_member {
+            job.request_id = header.request_id;
+        }
         for (number, digest) in saved.parts {
             job.work.set_digest(number, digest);
         }
@@ -61,6 +79,34 @@ impl Client {
             job.set_base(self.chunks_of(source.remote, version).await);
         }
         Ok(Left::Upload(job))
+    }
+
+    /// The file is there already: what an earlier run has left of it is of no use to anybody.
+    pub(super) async fn give_up_earlier(&self, place: &Path, remote: &RemotePath) {
+        let Some(sidecar) = self.sidecar("put", place, remote.as_str()) else {
+            return;
+        };
+        if let Some(saved) = sidecar.read::<Saved>()
+            && let Some(upload) = saved.header.upload
+        {
+            self.give_up(upload).await;
+        }
+        sidecar.remove();
+    }
+
+    /// Finds an upload that was begun, if it was, and gives it up.
+    async fn give_up_begun(&self, source: &Source<'_>, header: Saved) {
+        let begin = Op::Begin(Begin {
+            path: source.remote.clone(),
+            size: header.fingerprint.size,
+            if_absent: false,
+            if_version: None,
+            base: header.base,
+            request_id: header.begin_id,
+        });
+        if let Ok(begun) = self.ask_once::<Begun>(begin).await {
+            self.give_up(begun.upload).await;
+        }
     }
 
     /// An upload that is gone may have been committed, before the last run heard of it. It is what was
@@ -77,11 +123,25 @@ impl Client {
 }
 
 impl Source<'_> {
+    /// Writes down that an upload is about to be begun.
+    pub(super) fn intend(&self, begin_id: Option<DedupId>, base: Option<u64>) {
+        let Some(sidecar) = &self.sidecar else { return };
+        sidecar.begin(&Saved {
+            upload: None,
+            begin_id,
+            part_size: 0,
+            fingerprint: self.fingerprint,
+            request_id: None,
+            base,
+        });
+    }
+
     /// Writes down what another run needs to go on with the upload.
     pub(super) fn remember(&self, job: &Job, base: Option<u64>) {
         let Some(sidecar) = &self.sidecar else { return };
         sidecar.begin(&Saved {
-            upload: job.upload,
+            upload: Some(job.upload),
+            begin_id: None,
             part_size: job.work.part_size(),
             fingerprint: self.fingerprint,
             request_id: job.request_id.clone(),

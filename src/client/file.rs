@@ -6,10 +6,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tempfile::NamedTempFile;
 
 use super::fingerprint::{Fingerprint, settled};
@@ -21,6 +22,8 @@ use crate::protocol::{Attributes, Conditions, FileInfo, Op, Put};
 
 /// A new file's mode, less the umask.
 pub(super) const MODE: u32 = 0o666;
+/// Of a mode, what is told to the server.
+const PERMISSIONS: u32 = 0o777;
 /// Largest file that is read whole before it is sent; a larger one travels in parts.
 pub const WHOLE_SIZE_MAX: u64 = 4 << 20;
 /// How often a file that changes is begun anew.
@@ -30,7 +33,7 @@ const CHANGES_MAX: usize = 1;
 #[derive(Clone, Default)]
 pub struct TransferOptions {
     pub conditions: Conditions,
-    /// What is kept with the file on the server.
+    /// What is kept with the file on the server; of a local file its own, if absent.
     pub attributes: Option<Attributes>,
     /// Connections that a large file is moved over; a default if absent.
     pub n_streams: Option<usize>,
@@ -81,49 +84,56 @@ impl Client {
         remote: &RemotePath,
         options: TransferOptions,
     ) -> Result<FileInfo, ClientError> {
-        let mut n_changes = 0;
-        loop {
-            let put = self.put_once(local, remote, &options).await;
-            match put {
-                Err(ClientError::SourceChanged) if n_changes < CHANGES_MAX => {
-                    n_changes += 1;
-                    if let Some(observer) = options.observer() {
-                        observer.begin_again();
-                    }
-                }
-                put => return put,
-            }
-        }
+        let path = local.to_owned();
+        let open = move || open_regular(&path).map(|(file, _)| file);
+        self.put_from(open, local, remote, &options).await
+    }
+
+    /// The same of a file that `open` opens; another run of the program knows it by its `place`.
+    pub(super) async fn put_from(
+        &self,
+        open: impl Fn() -> io::Result<File> + Clone + Send + 'static,
+        place: &Path,
+        remote: &RemotePath,
+        options: &TransferOptions,
+    ) -> Result<FileInfo, ClientError> {
+        settling(options, || {
+            self.put_once(open.clone(), place, remote, options.clone())
+        })
+        .await
     }
 
     async fn put_once(
         &self,
-        local: &Path,
+        open: impl FnOnce() -> io::Result<File> + Send + 'static,
+        place: &Path,
         remote: &RemotePath,
-        options: &TransferOptions,
+        mut options: TransferOptions,
     ) -> Result<FileInfo, ClientError> {
-        let path = local.to_owned();
         let opened = on_thread(move || {
-            let (file, size) = open_regular(&path)?;
-            let fingerprint = settled(&file)?;
-            let size = size.max(fingerprint.size);
-            let content = (size <= WHOLE_SIZE_MAX).then(|| read_whole(&file, size));
-            Ok((file, fingerprint, content.transpose()?))
+            let opened = Opened::new(open()?)?;
+            let size = opened.fingerprint.size;
+            let content = (size <= WHOLE_SIZE_MAX).then(|| read_whole(&opened.file, size));
+            Ok((opened, content.transpose()?))
         });
-        let (file, fingerprint, content) = opened.await.map_err(ClientError::Source)?;
+        let (opened, content) = opened.await.map_err(ClientError::Source)?;
+        options.attributes.get_or_insert(opened.attributes);
+        let Opened {
+            file, fingerprint, ..
+        } = opened;
         if let Some(observer) = options.observer() {
             observer.expect(fingerprint.size);
         }
         let Some(content) = content else {
             return self
-                .put_large(file, fingerprint, local, remote, options)
+                .put_large(file, fingerprint, place, remote, &options)
                 .await;
         };
         if content.len() as u64 != fingerprint.size || !is_same(&file, fingerprint) {
             return Err(ClientError::SourceChanged);
         }
         let size = content.len() as u64;
-        let put = self.put_whole(remote, Arc::from(content), options).await?;
+        let put = self.put_whole(remote, Arc::from(content), &options).await?;
         if let Some(observer) = options.observer() {
             observer.moved(size);
         }
@@ -154,6 +164,60 @@ impl Client {
                 Err(error) => patience.wait(error).await?,
                 put => return put,
             }
+        }
+    }
+}
+
+/// A local file as it was when it was opened.
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) attributes: Attributes,
+}
+
+impl Opened {
+    /// Blocks.
+    pub(super) fn new(file: File) -> io::Result<Self> {
+        let fingerprint = settled(&file)?;
+        // What changes from here on shows in the fingerprint.
+        let attributes = attributes(&file)?;
+        Ok(Self {
+            file,
+            fingerprint,
+            attributes,
+        })
+    }
+}
+
+/// What the server keeps with a local file.
+///
+/// # Errors
+/// The file system failed.
+pub fn attributes(file: &File) -> io::Result<Attributes> {
+    let metadata = file.metadata()?;
+    let nanosecond = i32::try_from(metadata.mtime_nsec()).unwrap_or_default();
+    Ok(Attributes {
+        // A time that nobody can write down is not told.
+        modified: Timestamp::new(metadata.mtime(), nanosecond).ok(),
+        mode: Some(metadata.permissions().mode() & PERMISSIONS),
+    })
+}
+
+/// Does it, and once more if the source changed meanwhile.
+pub(super) async fn settling<T, F: Future<Output = Result<T, ClientError>>>(
+    options: &TransferOptions,
+    mut work: impl FnMut() -> F,
+) -> Result<T, ClientError> {
+    let mut n_changes = 0;
+    loop {
+        match work().await {
+            Err(ClientError::SourceChanged) if n_changes < CHANGES_MAX => {
+                n_changes += 1;
+                if let Some(observer) = options.observer() {
+                    observer.begin_again();
+                }
+            }
+            done => return done,
         }
     }
 }

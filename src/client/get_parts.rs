@@ -4,11 +4,11 @@
 //! never stitched together. The file gets its name when the digest of the whole is right.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::file::{TransferOptions, WHOLE_SIZE_MAX};
+use super::landing::Landing;
 use super::partial::{Saved, part_size, resume};
 use super::parts::{Run, Work};
 use super::receive_parts::Stopped;
@@ -53,12 +53,20 @@ impl Client {
         local: &Path,
         options: TransferOptions,
     ) -> Result<FileInfo, ClientError> {
-        let sidecar = self.sidecar("get", local, remote);
+        let sidecar = self.sidecar("get", local, remote.as_str());
         let temporary = Temporary::open(local, sidecar.is_some()).map_err(ClientError::Sink)?;
-        let got = self
-            .get_into(&temporary, sidecar.as_ref(), remote, &options)
-            .await;
-        match got {
+        let get = async {
+            let file = temporary.file().map_err(ClientError::Sink)?;
+            let landing = Landing {
+                remote,
+                file: &file,
+                sidecar: sidecar.as_ref(),
+                size_max: None,
+                options: &options,
+            };
+            self.get_into(&landing).await
+        };
+        match get.await {
             Ok(info) => {
                 let local = local.to_owned();
                 let named = on_thread(move || temporary.persist(&local)).await;
@@ -68,8 +76,7 @@ impl Client {
             }
             Err(error) => {
                 // Only what was interrupted can be gone on with, if there is any of it.
-                let saved = sidecar.as_ref().and_then(|sidecar| sidecar.read::<Saved>());
-                let is_begun = saved.is_some_and(|saved| !saved.parts.is_empty());
+                let is_begun = sidecar.as_deref().is_some_and(Sidecar::has_parts);
                 if !is_begun || !error.is_passing() {
                     temporary.remove();
                     sidecar.as_deref().map(Sidecar::remove);
@@ -79,30 +86,24 @@ impl Client {
         }
     }
 
-    async fn get_into(
-        &self,
-        temporary: &Temporary,
-        sidecar: Option<&Arc<Sidecar>>,
-        remote: &RemotePath,
-        options: &TransferOptions,
-    ) -> Result<FileInfo, ClientError> {
-        let mut saved = sidecar.and_then(|sidecar| sidecar.read::<Saved>());
+    /// Fetches a file, in parts where it is large and the server knows its version. What it leaves when
+    /// it was interrupted is for who looks after the file.
+    pub(super) async fn get_into(&self, landing: &Landing<'_>) -> Result<FileInfo, ClientError> {
+        let mut saved = landing.sidecar.and_then(|sidecar| sidecar.read::<Saved>());
         for _ in 0..BEGINS_MAX {
             if let Some(saved) = saved.take()
-                && let Some(job) = resume(temporary, saved, sidecar, remote, options).await
+                && let Some((job, info)) = resume(landing, saved).await
             {
-                let (job, info) = job;
                 if self.get_rest(&Arc::new(job), &info).await? {
                     return Ok(info);
                 }
-                begin_again(options, info.size);
+                begin_again(landing.options, info.size);
                 continue;
             }
-            if let Some(sidecar) = sidecar {
+            if let Some(sidecar) = landing.sidecar {
                 sidecar.clear();
             }
-            let first = self.get_first(temporary, sidecar, remote, options).await?;
-            let (job, info) = match first {
+            let (job, info) = match self.get_first(landing).await? {
                 First::Whole(info) => return Ok(info),
                 First::Changed => continue,
                 First::Part(job, info) => (job, info),
@@ -110,18 +111,18 @@ impl Client {
             if self.get_rest(&job, &info).await? {
                 return Ok(info);
             }
-            begin_again(options, info.size);
+            begin_again(landing.options, info.size);
         }
-        Err(ClientError::Unsettled(remote.clone()))
+        Err(ClientError::Unsettled(landing.remote.clone()))
     }
 
     /// Asks for the first range of a file, and so what it is.
     async fn ask_first(
         &self,
-        remote: &RemotePath,
-        options: &TransferOptions,
+        landing: &Landing<'_>,
         patience: &mut Patience<'_>,
     ) -> Result<(super::Link, FileInfo), ClientError> {
+        let (remote, options) = (landing.remote, landing.options);
         let begin = Get {
             length: Some(WHOLE_SIZE_MAX),
             if_version: options.conditions.if_version,
@@ -136,6 +137,7 @@ impl Client {
         if info.path != *remote {
             return Err(ClientError::Misplaced("another file than was asked for"));
         }
+        landing.check(info.size)?;
         if let Some(observer) = options.observer() {
             observer.expect(info.size);
         }
@@ -143,22 +145,15 @@ impl Client {
     }
 
     /// The beginning of a file; all of it, if it is not large.
-    async fn get_first(
-        &self,
-        temporary: &Temporary,
-        sidecar: Option<&Arc<Sidecar>>,
-        remote: &RemotePath,
-        options: &TransferOptions,
-    ) -> Result<First, ClientError> {
+    async fn get_first(&self, landing: &Landing<'_>) -> Result<First, ClientError> {
+        let options = landing.options;
         let mut patience = self.patience(options.observer());
         loop {
-            let (link, info) = self.ask_first(remote, options, &mut patience).await?;
-            let Some(job) = begin_job(temporary, sidecar, &info, options)? else {
+            let (link, info) = self.ask_first(landing, &mut patience).await?;
+            let Some(job) = begin_job(landing, &info)? else {
                 // Nothing says that two ranges are of one file: it comes in one go.
                 drop(link);
-                let file = temporary.file().map_err(ClientError::Sink)?;
-                let whole = self.get_whole(file, remote, options).await;
-                return whole.map(First::Whole);
+                return self.get_whole(landing).await.map(First::Whole);
             };
             let run = Run {
                 offset: 0,
@@ -190,23 +185,15 @@ impl Client {
     }
 
     /// A file of which there are no ranges, until it is there.
-    async fn get_whole(
-        &self,
-        file: File,
-        remote: &RemotePath,
-        options: &TransferOptions,
-    ) -> Result<FileInfo, ClientError> {
-        let mut patience = self.patience(options.observer());
+    pub(super) async fn get_whole(&self, landing: &Landing<'_>) -> Result<FileInfo, ClientError> {
+        let mut patience = self.patience(landing.options.observer());
         loop {
-            let sink = file.try_clone().map_err(ClientError::Sink)?;
-            let rewound = io::Seek::seek(&mut &sink, io::SeekFrom::Start(0));
-            rewound.map_err(ClientError::Sink)?;
-            sink.set_len(0).map_err(ClientError::Sink)?;
-            match self.get(remote, sink).await {
+            let sink = landing.rewound().map_err(ClientError::Sink)?;
+            match self.get(landing.remote, sink).await {
                 Ok((info, _)) => return Ok(info),
                 Err(error) => patience.wait(error).await?,
             }
-            begin_again(options, 0);
+            begin_again(landing.options, 0);
         }
     }
 
@@ -302,34 +289,22 @@ enum First {
 }
 
 /// A file of which ranges can be asked for, of the version that was announced; nothing if it has none.
-fn begin_job(
-    temporary: &Temporary,
-    sidecar: Option<&Arc<Sidecar>>,
-    info: &FileInfo,
-    options: &TransferOptions,
-) -> Result<Option<Arc<Job>>, ClientError> {
+fn begin_job(landing: &Landing<'_>, info: &FileInfo) -> Result<Option<Arc<Job>>, ClientError> {
     let (Some(version), Some(_)) = (info.version, info.digest) else {
         return Ok(None);
     };
     // What came before may have been of a longer version.
-    let file = temporary.file().map_err(ClientError::Sink)?;
+    let file = landing.file.try_clone().map_err(ClientError::Sink)?;
     file.set_len(0).map_err(ClientError::Sink)?;
     let part_size = part_size(info.size);
-    if let Some(sidecar) = sidecar {
+    if let Some(sidecar) = landing.sidecar {
         sidecar.begin(&Saved {
             info: info.clone(),
             part_size,
         });
     }
-    Ok(Some(Arc::new(Job {
-        path: info.path.clone(),
-        version,
-        file,
-        work: Arc::new(Work::new(info.size, part_size)),
-        sidecar: sidecar.cloned(),
-        observer: options.observer.clone(),
-        n_streams: options.n_streams(),
-    })))
+    let work = Arc::new(Work::new(info.size, part_size));
+    Ok(Some(Arc::new(landing.job(version, file, work))))
 }
 
 /// Whether a version cannot be had any more.

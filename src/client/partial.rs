@@ -9,14 +9,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::file::{TransferOptions, WHOLE_SIZE_MAX};
+use super::file::WHOLE_SIZE_MAX;
 use super::get_parts::Job;
+use super::landing::Landing;
 use super::parts::Work;
-use super::sidecar::Sidecar;
-use super::temporary::Temporary;
 use super::upload::on_thread;
 use crate::digest::{PartDigest, PartHasher};
-use crate::path::RemotePath;
 use crate::protocol::FileInfo;
 
 /// Bytes of a part: what an interruption costs.
@@ -33,25 +31,23 @@ pub(super) struct Saved {
 
 /// Goes on with what an earlier run has left.
 pub(super) async fn resume(
-    temporary: &Temporary,
+    landing: &Landing<'_>,
     saved: super::sidecar::Saved<Saved>,
-    sidecar: Option<&Arc<Sidecar>>,
-    remote: &RemotePath,
-    options: &TransferOptions,
 ) -> Option<(Job, FileInfo)> {
     let Saved {
         info,
         part_size: said,
     } = saved.header;
     let (version, size) = (info.version?, info.size);
-    let wanted = options.conditions.if_version;
-    if wanted.is_some_and(|wanted| wanted != version) {
+    let wanted = landing.options.conditions.if_version;
+    if info.path != *landing.remote || wanted.is_some_and(|wanted| wanted != version) {
         return None;
     }
-    if said != part_size(size) || size <= WHOLE_SIZE_MAX || saved.parts.is_empty() {
+    let is_large = size > WHOLE_SIZE_MAX && landing.takes(size);
+    if said != part_size(size) || !is_large || saved.parts.is_empty() {
         return None;
     }
-    let file = temporary.file().ok()?;
+    let file = landing.file.try_clone().ok()?;
     let work = Arc::new(Work::new(size, said));
     let (on_thread_file, on_thread_work) = (file.try_clone().ok()?, Arc::clone(&work));
     let parts = saved.parts;
@@ -73,20 +69,11 @@ pub(super) async fn resume(
         Ok(())
     });
     checked.await.ok()?;
-    if let Some(observer) = options.observer() {
+    if let Some(observer) = landing.options.observer() {
         observer.expect(size);
         observer.moved(work.size_done());
     }
-    let job = Job {
-        path: remote.clone(),
-        version,
-        file,
-        work,
-        sidecar: sidecar.cloned(),
-        observer: options.observer.clone(),
-        n_streams: options.n_streams(),
-    };
-    Some((job, info))
+    Some((landing.job(version, file, work), info))
 }
 
 /// Whether a part is on the disk as it was written.

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use super::base::Base;
-use super::earlier::Left;
-use super::file::{Delta, TransferOptions, is_same};
+use super::begin::Opened;
+use super::file::{TransferOptions, is_same};
 use super::fingerprint::Fingerprint;
 use super::parts::{Run, Work};
 use super::retry::{Observer, Patience};
@@ -17,16 +17,15 @@ use super::send_parts::Failed;
 use super::sidecar::Sidecar;
 use super::upload::sync_time;
 use super::{Client, ClientError, request_id, streams};
-use crate::connection::{Connection, PIECE_SIZE};
+use crate::connection::Connection;
 use crate::label::DedupId;
 use crate::path::RemotePath;
 use crate::protocol::{
-    Abort, Begin, Begun, Committed, ContentId, ErrorCode, FileInfo, Member, Op, Status,
-    UploadStatus, Write, Written,
+    Abort, Committed, ContentId, ErrorCode, FileInfo, Member, Op, Write, Written,
 };
 
 /// How often an upload is begun anew that went away, or did not become what was sent.
-const BEGINS_MAX: usize = 3;
+pub(super) const BEGINS_MAX: usize = 3;
 /// How often parts are sent again that arrived as something else.
 const REPAIRS_MAX: usize = 2;
 
@@ -46,11 +45,13 @@ pub(super) struct Job {
 
 /// A file that is to be put.
 pub(super) struct Source<'a> {
-    file: File,
+    pub(super) file: File,
     pub(super) fingerprint: Fingerprint,
     pub(super) remote: &'a RemotePath,
-    options: &'a TransferOptions,
+    pub(super) options: &'a TransferOptions,
     pub(super) sidecar: Option<Arc<Sidecar>>,
+    /// It is committed with others, and never alone.
+    pub(super) is_member: bool,
 }
 
 impl Client {
@@ -68,7 +69,8 @@ impl Client {
             fingerprint,
             remote,
             options,
-            sidecar: self.sidecar("put", local, remote),
+            sidecar: self.sidecar("put", local, remote.as_str()),
+            is_member: false,
         };
         for _ in 0..BEGINS_MAX {
             match self.put_upload(&source).await {
@@ -90,49 +92,30 @@ impl Client {
         Err(ClientError::UploadLost(remote.clone()))
     }
 
-    /// A place where the transfer is remembered, if there is one.
-    pub(super) fn sidecar(
-        &self,
-        kind: &str,
-        local: &Path,
-        remote: &RemotePath,
-    ) -> Option<Arc<Sidecar>> {
-        let options = &self.shared.options;
-        let directory = options.resume_directory.as_ref()?;
-        let local = std::path::absolute(local).ok()?;
-        let own = options.files.own.as_ref()?;
-        let names = [
-            kind,
-            &options.server,
-            &own.certificate.to_string_lossy(),
-            &local.to_string_lossy(),
-            remote.as_str(),
-        ];
-        Sidecar::open(directory, &names).map(Arc::new)
-    }
-
     /// Goes through one upload; nothing if it went away.
     async fn put_upload(&self, source: &Source<'_>) -> Result<Option<FileInfo>, ClientError> {
         let mut patience = self.patience(source.options.observer());
-        let job = match self.resume(source, &mut patience).await? {
-            Left::Done(file) => return Ok(Some(file)),
-            Left::Upload(job) => job,
-            Left::Nothing => {
-                let begun = self.begin_upload(source, &mut patience).await;
-                begun.inspect_err(|_| {
-                    source.sidecar.as_deref().map(Sidecar::remove);
-                })?
-            }
+        let job = match self.open_upload(source, &mut patience).await? {
+            Opened::Done(file) => return Ok(Some(file)),
+            Opened::Upload(job) => job,
         };
-        let job = Arc::new(job);
         let put = self.finish_upload(&job, source, &mut patience).await;
-        // Only what was interrupted can be gone on with, and only where it is remembered.
+        self.end_if_over(put, &job, source).await
+    }
+
+    /// Only what was interrupted can be gone on with, and only where it is remembered.
+    pub(super) async fn end_if_over<T>(
+        &self,
+        outcome: Result<T, ClientError>,
+        job: &Job,
+        source: &Source<'_>,
+    ) -> Result<T, ClientError> {
         let is_over = |error: &ClientError| source.sidecar.is_none() || !error.is_passing();
-        if put.as_ref().is_err_and(is_over) {
+        if outcome.as_ref().is_err_and(is_over) {
             self.give_up(job.upload).await;
             source.sidecar.as_deref().map(Sidecar::remove);
         }
-        put
+        outcome
     }
 
     async fn finish_upload(
@@ -142,130 +125,83 @@ impl Client {
         patience: &mut Patience<'_>,
     ) -> Result<Option<FileInfo>, ClientError> {
         let mut n_repairs = 0;
+        while self
+            .fill_upload(job, source, &mut n_repairs, patience)
+            .await?
+        {
+            patience.refresh();
+            let error = match self.commit_upload(job, source, patience).await {
+                Ok(file) => return Ok(Some(file)),
+                Err(error) => error,
+            };
+            if !self
+                .mend(job, source, error, &mut n_repairs, patience)
+                .await?
+            {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends until all parts are there; false if the upload went away.
+    pub(super) async fn fill_upload(
+        &self,
+        job: &Arc<Job>,
+        source: &Source<'_>,
+        n_repairs: &mut usize,
+        patience: &mut Patience<'_>,
+    ) -> Result<bool, ClientError> {
         loop {
             let before = job.work.mark();
             let error = match self.send_parts(job).await {
                 Ok(()) if !is_same(&job.file, source.fingerprint) => {
                     return Err(ClientError::SourceChanged);
                 }
-                Ok(()) => {
-                    patience.refresh();
-                    let committed = self.commit_upload(job, source, patience);
-                    match committed.await {
-                        Ok(file) => return Ok(Some(file)),
-                        Err(error) => error,
-                    }
-                }
+                Ok(()) => return Ok(true),
                 Err(error) => error,
             };
             if job.work.has_moved_since(before) {
                 patience.refresh();
             }
-            let mut n_before = None;
-            match error.code() {
-                Some(ErrorCode::NotFound) => return Ok(None),
-                // What arrived is something else, or a crash took parts back: the status says which.
-                Some(ErrorCode::DigestMismatch | ErrorCode::BadRequest) => {
-                    n_repairs += 1;
-                    // It may be the base that is not what it was.
-                    if job.base().is_none() {
-                        n_before = Some(job.work.n_done());
-                    }
-                    job.set_base(None);
-                }
-                // The base may be gone: the parts can be sent without it.
-                Some(ErrorCode::Changed | ErrorCode::Denied) if job.base().is_some() => {
-                    job.set_base(None);
-                }
-                _ => patience.wait(error).await?,
-            }
-            if !self.learn(job, patience).await? {
-                return Ok(None);
-            }
-            if n_before == Some(job.work.n_done()) || n_repairs > REPAIRS_MAX {
-                return Err(ClientError::UploadLost(source.remote.clone()));
-            }
-        }
-    }
-
-    async fn begin_upload(
-        &self,
-        source: &Source<'_>,
-        patience: &mut Patience<'_>,
-    ) -> Result<Job, ClientError> {
-        let base = match source.options.delta {
-            Delta::Never => None,
-            Delta::Auto | Delta::Always => self.base_version(source.remote, patience).await,
-        };
-        let request = Op::Begin(Begin {
-            path: source.remote.clone(),
-            size: source.fingerprint.size,
-            if_absent: source.options.conditions.if_absent,
-            if_version: source.options.conditions.if_version,
-            base,
-            request_id: request_id::fresh(),
-        });
-        let begun: Begun = loop {
-            match self.ask_once(request.clone()).await {
-                Err(error) => patience.wait(error).await?,
-                Ok(begun) => break begun,
-            }
-        };
-        if !begun.part_size.is_power_of_two() || begun.part_size < PIECE_SIZE as u64 {
-            return Err(ClientError::Misplaced(
-                "parts of an upload have a size that none has",
-            ));
-        }
-        let job = source.job(begun.upload, begun.part_size)?;
-        source.remember(&job, None);
-        if let Some(version) = base {
-            let delta = source.options.delta;
-            let found = self.find_base(&job, source.remote, delta, version).await;
-            if found.is_some() {
-                source.remember(&job, base);
-            }
-            job.set_base(found);
-        }
-        Ok(job)
-    }
-
-    /// Asks which parts the server has; says whether the upload is still there.
-    pub(super) async fn learn(
-        &self,
-        job: &Job,
-        patience: &mut Patience<'_>,
-    ) -> Result<bool, ClientError> {
-        job.work.clear();
-        let mut from = 0;
-        loop {
-            let status = Op::Status(Status {
-                upload: job.upload,
-                from,
-            });
-            let status: UploadStatus = match self.ask_once(status).await {
-                Ok(status) => status,
-                Err(error) if error.code() == Some(ErrorCode::NotFound) => return Ok(false),
-                Err(error) => {
-                    patience.wait(error).await?;
-                    continue;
-                }
-            };
-            if status.size != job.work.size() || status.part_size != job.work.part_size() {
+            if !self.mend(job, source, error, n_repairs, patience).await? {
                 return Ok(false);
             }
-            for part in status.parts {
-                let is_ours = job.work.digest_of(part.number) == Some(part.digest);
-                job.work.set_done(part.number, is_ours);
-            }
-            match status.next {
-                None => break,
-                Some(next) if next > from => from = next,
-                Some(_) => return Err(ClientError::Misplaced("a status that goes in circles")),
-            }
         }
-        if let Some(observer) = &job.observer {
-            observer.begin_again();
-            observer.moved(job.work.size_done());
+    }
+
+    /// After an error, asks what is there, so that the rest can be sent; false if the upload went away.
+    async fn mend(
+        &self,
+        job: &Job,
+        source: &Source<'_>,
+        error: ClientError,
+        n_repairs: &mut usize,
+        patience: &mut Patience<'_>,
+    ) -> Result<bool, ClientError> {
+        let mut n_before = None;
+        match error.code() {
+            Some(ErrorCode::NotFound) => return Ok(false),
+            // What arrived is something else, or a crash took parts back: the status says which.
+            Some(ErrorCode::DigestMismatch | ErrorCode::BadRequest) => {
+                *n_repairs += 1;
+                // It may be the base that is not what it was.
+                if job.base().is_none() {
+                    n_before = Some(job.work.n_done());
+                }
+                job.set_base(None);
+            }
+            // The base may be gone: the parts can be sent without it.
+            Some(ErrorCode::Changed | ErrorCode::Denied) if job.base().is_some() => {
+                job.set_base(None);
+            }
+            _ => patience.wait(error).await?,
+        }
+        if !self.learn(job, patience).await? {
+            return Ok(false);
+        }
+        if n_before == Some(job.work.n_done()) || *n_repairs > REPAIRS_MAX {
+            return Err(ClientError::UploadLost(source.remote.clone()));
         }
         Ok(true)
     }
@@ -365,7 +301,11 @@ impl Source<'_> {
             sidecar: self.sidecar.clone(),
             observer: self.options.observer.clone(),
             base: Mutex::default(),
-            request_id: request_id::fresh(),
+            request_id: if self.is_member {
+                None
+            } else {
+                request_id::fresh()
+            },
             n_streams: self.options.n_streams(),
         })
     }

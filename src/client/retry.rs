@@ -35,6 +35,11 @@ pub(super) struct Patience<'a> {
 }
 
 impl Client {
+    /// Whether a server was ever reached.
+    pub(super) fn was_connected(&self) -> bool {
+        self.shared.was_connected.load(Ordering::Relaxed)
+    }
+
     /// Patience for one piece of work.
     pub(super) fn patience<'a>(&'a self, observer: Option<&'a dyn Observer>) -> Patience<'a> {
         Patience {
@@ -59,7 +64,7 @@ impl Patience<'_> {
     /// The error itself, where it was none, has lasted for too long, or no server was ever reached.
     pub(super) async fn wait(&mut self, error: ClientError) -> Result<(), ClientError> {
         let limit: Duration = self.client.shared.options.retry_for;
-        let was_connected = self.client.shared.was_connected.load(Ordering::Relaxed);
+        let was_connected = self.client.was_connected();
         let is_first = self.since.is_none();
         let since = *self.since.get_or_insert_with(Instant::now);
         if !was_connected || !is_interruption(&error) || since.elapsed() >= limit {

@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use super::upload::SMALL_SIZE_MAX;
+use super::upload::{SMALL_SIZE_MAX, sync_time};
 use super::{Client, ClientError, request_id};
 use crate::label::DedupId;
 use crate::protocol::{Commit, Committed, Member, Op, Stage, Staged};
@@ -38,8 +38,17 @@ impl Client {
     /// # Cancel safety
     /// Dropping the future leaves open whether the set was committed.
     pub async fn commit(&self, members: &[Member]) -> Result<Committed, ClientError> {
+        self.commit_of(members, 0).await
+    }
+
+    /// The same with `size` bytes in uploads, which the commit makes durable.
+    pub(super) async fn commit_of(
+        &self,
+        members: &[Member],
+        size: u64,
+    ) -> Result<Committed, ClientError> {
         let request_id = request_id::fresh();
-        let limit = self.shared.options.stall_timeout;
+        let limit = self.shared.options.stall_timeout + sync_time(size);
         let mut patience = self.patience(None);
         loop {
             match self.commit_once(members, request_id.clone(), limit).await {

@@ -42,13 +42,7 @@ impl Sidecar {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(directory).ok()?;
         clean(directory);
-        let mut hasher = blake3::Hasher::new();
-        for name in names {
-            hasher.update(&(name.len() as u64).to_le_bytes());
-            hasher.update(name.as_bytes());
-        }
-        let name = &hasher.finalize().to_hex()[..32];
-        let path = directory.join(format!("{name}{SUFFIX}"));
+        let path = path(directory, names);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.mode(0o600).open(&path).ok()?;
@@ -117,10 +111,31 @@ impl Sidecar {
             .and_then(|_| file.write_all(line.as_bytes()));
     }
 
+    /// Whether there is something to go on with.
+    pub(super) fn has_parts(&self) -> bool {
+        let saved = self.read::<serde::de::IgnoredAny>();
+        saved.is_some_and(|saved| !saved.parts.is_empty())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The transfer is over.
     pub(super) fn remove(&self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Where the sidecar of a transfer is, if it has one.
+pub(super) fn path(directory: &Path, names: &[&str]) -> PathBuf {
+    let mut hasher = blake3::Hasher::new();
+    for name in names {
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+    }
+    let name = &hasher.finalize().to_hex()[..32];
+    directory.join(format!("{name}{SUFFIX}"))
 }
 
 fn same_file(one: &std::fs::Metadata, other: &std::fs::Metadata) -> bool {

@@ -189,11 +189,15 @@ impl Service {
 
     fn prepare_set(&self, who: &Identity, planned: Vec<Planned>) -> Result<PreparedSet, OpError> {
         let mut set = PreparedSet::default();
-        for member in planned {
+        let mut planned = planned.into_iter();
+        while let Some(member) = planned.next() {
             if let Err(error) = self.prepare_member(who, member, &mut set) {
                 for upload in set.uploads {
                     self.reopen_upload(upload);
                 }
+                // As what was staged for the members before goes, so does that for those behind.
+                let behind = planned.filter_map(|member| member.staged());
+                behind.for_each(|content| drop(self.staged.take(&who.id, content)));
                 return Err(error);
             }
         }

@@ -14,9 +14,10 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::cuts::Random;
 use crate::harness::{fsvc, text};
 use crate::matrix::Matrix;
-use crate::raw::{body, message};
+use crate::raw::{body, frame, message};
 use crate::strange_servers::{config, listen};
 use crate::trees::files;
 
@@ -59,6 +60,7 @@ impl Trap {
             .arg(format!("localhost:{}", self.port));
         command.arg("--tls-dir").arg(self.matrix.dir());
         command.env("XDG_CACHE_HOME", self.place.path().join("cache"));
+        command.env("XDG_STATE_HOME", self.place.path().join("state"));
         command
             .current_dir(self.place.path().join("in"))
             .output()
@@ -294,6 +296,92 @@ fn what_was_not_announced_does_not_arrive() {
         with(long, 300_000)
             .fails("announced 300000 bytes")
             .is_empty()
+    );
+}
+
+/// A range of `content`, of version `version` of the file that the listing has, in an answer that says
+/// `size` bytes.
+fn range(request: &Value, content: &[u8], version: u64, size: usize) -> Vec<u8> {
+    let mut answer = file("/t/a", content);
+    answer.as_object_mut().unwrap().remove("kind");
+    answer["version"] = version.into();
+    answer["size"] = size.into();
+    let offset = usize::try_from(request["offset"].as_u64().unwrap_or(0)).unwrap();
+    let length = usize::try_from(request["length"].as_u64().unwrap()).unwrap();
+    let bytes = &content[offset..content.len().min(offset + length)];
+    let data = bytes.chunks(1 << 20).map(|piece| frame(b'D', piece));
+    let end = json!({"size": bytes.len()}).to_string();
+    let frames: Vec<u8> = data.flatten().chain(frame(b'E', end.as_bytes())).collect();
+    [ok(request, &answer), frames].concat()
+}
+
+/// C2: the same of a file that comes in parts.
+#[test]
+fn what_was_not_announced_does_not_arrive_in_parts_either() {
+    const SIZE: usize = 7 << 20;
+    let trap = |respond: fn(&Value, &[u8], bool) -> Vec<u8>| {
+        let content = Random(61).content(SIZE);
+        let trap = Trap::new(move |request| {
+            if request["op"] == "list" {
+                let entry = file("/t/a", &content);
+                return ok(request, &json!({"path": "/t/", "entries": [entry]}));
+            }
+            respond(request, &content, request.get("offset").is_none())
+        });
+        std::fs::create_dir_all(trap.place.path().join("in/dst")).unwrap();
+        trap
+    };
+    let fails = |respond: fn(&Value, &[u8], bool) -> Vec<u8>, why: &str| {
+        assert_eq!(trap(respond).fails(why), Vec::<String>::new(), "{why}");
+    };
+    // Behind the first range, another version, or the same of another size.
+    fails(
+        |request, content, is_first| range(request, content, 2 - u64::from(is_first), SIZE),
+        "another version",
+    );
+    fails(
+        |request, content, is_first| range(request, content, 1, SIZE + usize::from(!is_first)),
+        "another version",
+    );
+    // A file that is larger than it was listed, from the beginning.
+    fails(
+        |request, content, _| range(request, content, 1, SIZE + 1),
+        "listed 7340032 bytes and then gave more",
+    );
+    // A range with more bytes than were asked for, or with fewer.
+    let longer: fn(&Value, &[u8], bool) -> Vec<u8> = |request, content, is_first| {
+        let mut request = request.clone();
+        if !is_first {
+            let length = request["length"].as_u64().unwrap() + 1;
+            request["offset"] = (request["offset"].as_u64().unwrap() - 1).into();
+            request["length"] = length.into();
+        }
+        range(&request, content, 1, SIZE)
+    };
+    fails(longer, "bytes, ");
+    let shorter: fn(&Value, &[u8], bool) -> Vec<u8> = |request, content, is_first| {
+        let mut request = request.clone();
+        if !is_first {
+            request["length"] = (request["length"].as_u64().unwrap() - 1).into();
+        }
+        range(&request, content, 1, SIZE)
+    };
+    fails(shorter, "bytes, ");
+    // Other bytes, in any range, under the digest that was listed.
+    fails(
+        |request, content, is_first| {
+            let listed = Digest::of(content).to_string();
+            let mut content = content.to_vec();
+            content[if is_first { 5 } else { SIZE - 5 }] ^= 1;
+            let said = Digest::of(&content).to_string();
+            let answer = range(request, &content, 1, SIZE);
+            let at = answer
+                .windows(said.len())
+                .position(|w| w == said.as_bytes());
+            let at = at.unwrap();
+            [&answer[..at], listed.as_bytes(), &answer[at + said.len()..]].concat()
+        },
+        "not what the server announced",
     );
 }
 

@@ -64,6 +64,7 @@ mod tidy;
 mod torn;
 mod transport;
 mod trees;
+mod trees_large;
 mod trees_watched;
 mod uploads;
 mod uploads_broken;

@@ -4,33 +4,22 @@
 //! replaced, nor is a file that is not the one that was compared; owner, set-user-id and the like are
 //! never taken over.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, fchmod,
-    flock, futimens, openat, renameat, renameat_with, unlinkat,
-};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Mode, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, unlinkat};
 
-use super::folder::{Folder, Kind, LocalFile, look, open_file};
+use super::folder::{Folder, Kind, LocalFile, look};
 use super::outcome::TreeError;
+use super::partial::Partial;
 use super::plan::Fetching;
+use super::remembered;
+use crate::client::Client;
 use crate::protocol::FileInfo;
 
-/// Names of files that are not whole.
-const PARTIAL_PREFIX: &str = ".fsvc-tree-";
-const PARTIAL_SUFFIX: &str = ".part";
-/// A new file's mode, less the umask.
-const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
 /// Of the server's modes, what is ever taken over.
 const MODE_MASK: u32 = 0o777;
-
-/// Tells the partial files of this process apart.
-static N_PARTIAL: AtomicU64 = AtomicU64::new(0);
 
 /// The folder that files are fetched into.
 pub(super) struct Destination {
@@ -38,15 +27,6 @@ pub(super) struct Destination {
     keeps_modes: bool,
     /// The directory of the last file: the next is often in it.
     last: Option<(String, Arc<OwnedFd>)>,
-}
-
-/// A file that is being fetched; gone when it is dropped, unless it got its name.
-pub(super) struct Partial {
-    directory: Arc<OwnedFd>,
-    name: String,
-    file: File,
-    n_left: u64,
-    is_named: bool,
 }
 
 impl Destination {
@@ -64,15 +44,41 @@ impl Destination {
     /// A directory of it cannot be made, or something is in the way.
     pub(super) fn begin(&mut self, fetching: &Fetching) -> io::Result<Partial> {
         let (parent, _) = split(&fetching.relative);
-        let directory = match &self.last {
-            Some((name, directory)) if name == parent => Arc::clone(directory),
-            _ => {
-                let directory = Arc::new(self.folder.make_directory(parent)?);
-                self.last = Some((parent.to_owned(), Arc::clone(&directory)));
-                directory
+        Partial::passing(self.directory(parent)?, fetching.file.size)
+    }
+
+    /// The same of a file that another run of the program can go on with, if it has a place to be
+    /// remembered in. Blocks.
+    ///
+    /// # Errors
+    /// As [`Destination::begin`].
+    pub(super) fn begin_kept(
+        &mut self,
+        client: &Client,
+        fetching: &Fetching,
+    ) -> io::Result<Partial> {
+        let (parent, name) = split(&fetching.relative);
+        let directory = self.directory(parent)?;
+        let size = fetching.file.size;
+        let sidecar = remembered::sidecar(client, &self.folder, &fetching.relative);
+        if let Some(sidecar) = sidecar {
+            match Partial::kept(&directory, name, Arc::clone(&sidecar), size) {
+                Some(kept) => return Ok(kept),
+                None => sidecar.remove(),
             }
-        };
-        Partial::new(directory, fetching.file.size)
+        }
+        Partial::passing(directory, size)
+    }
+
+    fn directory(&mut self, parent: &str) -> io::Result<Arc<OwnedFd>> {
+        if let Some((name, directory)) = &self.last
+            && name == parent
+        {
+            return Ok(Arc::clone(directory));
+        }
+        let directory = Arc::new(self.folder.make_directory(parent)?);
+        self.last = Some((parent.to_owned(), Arc::clone(&directory)));
+        Ok(directory)
     }
 
     /// Gives a whole file its name, the time of its writer's file, and if asked for its permission
@@ -86,6 +92,8 @@ impl Destination {
         fetching: &Fetching,
         got: &FileInfo,
     ) -> Result<(), TreeError> {
+        // Whatever stops it now stops another run as well.
+        partial.give_up();
         let attributes = got.attributes.unwrap_or_default();
         let modified = attributes.modified.unwrap_or(got.modified);
         let last_modification = Timespec {
@@ -99,115 +107,22 @@ impl Destination {
             },
             last_modification,
         };
-        futimens(&partial.file, &times).map_err(io::Error::from)?;
+        futimens(partial.file(), &times).map_err(io::Error::from)?;
         if let Some(mode) = attributes.mode.filter(|_| self.keeps_modes) {
             let mode = Mode::from_raw_mode(mode & MODE_MASK);
-            fchmod(&partial.file, mode).map_err(io::Error::from)?;
+            fchmod(partial.file(), mode).map_err(io::Error::from)?;
         }
         let (_, name) = split(&fetching.relative);
         match fetching.replaces {
-            None => partial.appear(name)?,
-            Some(expected) => match look(&partial.directory, name)? {
-                Some(Kind::File(found)) if found.fingerprint == expected => {
-                    partial.replace(name)?;
-                }
-                None => partial.appear(name)?,
-                Some(Kind::File(_)) => return Err(TreeError::ChangedHere),
-                Some(other) => return Err(in_the_way(other)),
-            },
-        }
-        partial.is_named = true;
-        Ok(())
-    }
-}
-
-impl Partial {
-    fn new(directory: Arc<OwnedFd>, size: u64) -> io::Result<Self> {
-        let number = N_PARTIAL.fetch_add(1, Ordering::Relaxed);
-        let process = std::process::id();
-        let name = format!("{PARTIAL_PREFIX}{process}-{number}{PARTIAL_SUFFIX}");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(
-            &directory,
-            name.as_str(),
-            flags | OFlags::NOFOLLOW,
-            FILE_MODE,
-        )?;
-        let partial = Self {
-            directory,
-            name,
-            file: file.into(),
-            n_left: size,
-            is_named: false,
-        };
-        // Says to another run that somebody is at it. A file system without locks says nothing.
-        let _ = flock(&partial.file, FlockOperation::NonBlockingLockExclusive);
-        Ok(partial)
-    }
-
-    /// Gives it a name that nothing had when it was compared.
-    fn appear(&self, name: &str) -> Result<(), TreeError> {
-        let here = &self.directory;
-        match renameat_with(here, self.name.as_str(), here, name, RenameFlags::NOREPLACE) {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) => Err(match look(here, name)? {
-                Some(Kind::File(_)) => TreeError::Twin,
-                Some(other) => in_the_way(other),
-                None => TreeError::ChangedHere,
-            }),
-            // Some file systems do not know the flag.
-            Err(Errno::INVAL | Errno::NOSYS) => match look(here, name)? {
-                None => self.replace(name),
-                Some(Kind::File(_)) => Err(TreeError::Twin),
+            None => partial.appear(name),
+            Some(expected) => match look(partial.directory(), name)? {
+                Some(Kind::File(found)) if found.fingerprint == expected => partial.replace(name),
+                None => partial.appear(name),
+                Some(Kind::File(_)) => Err(TreeError::ChangedHere),
                 Some(other) => Err(in_the_way(other)),
             },
-            Err(error) => Err(io::Error::from(error).into()),
         }
     }
-
-    fn replace(&self, name: &str) -> Result<(), TreeError> {
-        let here = &self.directory;
-        let renamed = renameat(here, self.name.as_str(), here, name);
-        renamed.map_err(|error| io::Error::from(error).into())
-    }
-}
-
-impl Write for Partial {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() as u64 > self.n_left {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let n = self.file.write(bytes)?;
-        self.n_left -= n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.is_named {
-            let _ = unlinkat(&self.directory, self.name.as_str(), AtFlags::empty());
-        }
-    }
-}
-
-/// Whether a name is that of a file that is not whole; takes it away if nobody is at it. Blocks.
-pub(super) fn reclaim(directory: impl AsFd, name: &str) -> bool {
-    if !name.starts_with(PARTIAL_PREFIX) || !name.ends_with(PARTIAL_SUFFIX) {
-        return false;
-    }
-    let directory = directory.as_fd();
-    if let Ok((file, _)) = open_file(directory, name)
-        && flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
-    {
-        // Left behind; if it cannot be removed, the next run tries again.
-        let _ = unlinkat(directory, name, AtFlags::empty());
-    }
-    true
 }
 
 /// Removes a file if it is the one that was compared, and then the directories above that are empty.
@@ -239,7 +154,7 @@ pub(super) fn remove(
     Ok(())
 }
 
-fn in_the_way(kind: Kind) -> TreeError {
+pub(super) fn in_the_way(kind: Kind) -> TreeError {
     match kind {
         Kind::File(_) => TreeError::ChangedHere,
         Kind::Link => TreeError::LinkInTheWay,
@@ -252,16 +167,19 @@ fn in_the_way(kind: Kind) -> TreeError {
 }
 
 /// The directory of a name, and the name in it.
-fn split(relative: &str) -> (&str, &str) {
+pub(super) fn split(relative: &str) -> (&str, &str) {
     relative.rsplit_once('/').unwrap_or(("", relative))
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
     use std::path::Path;
 
+    use super::super::folder::open_file;
+    use super::super::partial::{Found, reclaim};
     use super::*;
 
     fn fetching(relative: &str, size: u64) -> Fetching {
@@ -354,11 +272,17 @@ mod tests {
         let folder = Arc::new(Folder::open(place.path()).unwrap());
         let mut destination = Destination::new(Arc::clone(&folder), false);
         let held = destination.begin(&fetching("a", 3)).unwrap();
-        let left = format!("{PARTIAL_PREFIX}0-0{PARTIAL_SUFFIX}");
-        fs::write(place.path().join(&left), "half").unwrap();
+        let of_held = names(place.path()).remove(0);
+        let left = ".fsvc-tree-0-0.part";
+        fs::write(place.path().join(left), "half").unwrap();
         let here = folder.directory("").unwrap();
-        assert!(reclaim(&here, &left) && reclaim(&here, &held.name));
-        assert!(!reclaim(&here, "a.part"));
-        assert_eq!(names(place.path()), std::slice::from_ref(&held.name));
+        assert_eq!(reclaim(&here, "a.part", || true), Found::Other);
+        assert_eq!(reclaim(&here, left, || true), Found::Kept);
+        assert_eq!(names(place.path()).len(), 2);
+        assert_eq!(reclaim(&here, left, || false), Found::Settled);
+        assert_eq!(reclaim(&here, &of_held, || false), Found::Settled);
+        assert_eq!(names(place.path()), [of_held]);
+        drop(held);
+        assert!(names(place.path()).is_empty());
     }
 }

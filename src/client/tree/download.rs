@@ -12,8 +12,11 @@ use super::folder::Folder;
 use super::outcome::{Outcome, TreeError, is_full};
 use super::patience::Patience;
 use super::plan::Fetching;
+use crate::client::file::WHOLE_SIZE_MAX;
+use crate::client::landing::Landing;
 use crate::client::upload::on_thread;
-use crate::client::{Client, ClientError, ManyGot};
+use crate::client::{Client, ClientError, ManyGot, TransferOptions};
+use crate::protocol::FileInfo;
 
 /// What fetching needs besides the files.
 #[derive(Clone)]
@@ -21,6 +24,7 @@ pub(super) struct Fetcher {
     pub(super) client: Client,
     pub(super) folder: Arc<Folder>,
     pub(super) keeps_modes: bool,
+    pub(super) n_streams: usize,
     pub(super) patience: Patience,
 }
 
@@ -92,7 +96,7 @@ impl Fetcher {
         self.client.get_many(paths, sink).await.map(drop)
     }
 
-    /// Fetches one large file.
+    /// Fetches one large file: in parts, and going on where an earlier run was interrupted.
     pub(super) async fn fetch_large(&self, fetching: Fetching) -> Outcome {
         let result = self.fetch_once(&fetching).await;
         Outcome {
@@ -102,20 +106,43 @@ impl Fetcher {
     }
 
     async fn fetch_once(&self, fetching: &Fetching) -> Result<u64, TreeError> {
-        let get = || async {
-            let (folder, wanted) = (Arc::clone(&self.folder), fetching.clone());
-            let keeps_modes = self.keeps_modes;
-            let begun = on_thread(move || {
-                let mut destination = Destination::new(folder, keeps_modes);
-                let partial = destination.begin(&wanted)?;
-                Ok((destination, partial))
-            });
-            let (destination, partial) = begun.await.map_err(ClientError::Sink)?;
-            let (got, partial) = self.client.get(&fetching.file.path, partial).await?;
-            Ok((destination, got, partial))
+        let (fetcher, wanted) = (self.clone(), fetching.clone());
+        let begun = on_thread(move || {
+            let mut destination = Destination::new(fetcher.folder, fetcher.keeps_modes);
+            let partial = if has_parts(&wanted.file) {
+                destination.begin_kept(&fetcher.client, &wanted)?
+            } else {
+                destination.begin(&wanted)?
+            };
+            Ok((destination, partial))
+        });
+        let (destination, mut partial) = begun.await?;
+        let options = TransferOptions {
+            n_streams: Some(self.n_streams),
+            observer: Some(Arc::new(self.patience.clone())),
+            ..TransferOptions::default()
         };
-        let got = self.patience.persist(get).await;
-        let (destination, got, partial) = got.map_err(|error| larger(error, fetching))?;
+        let landing = Landing {
+            remote: &fetching.file.path,
+            file: partial.file(),
+            sidecar: partial.sidecar(),
+            size_max: Some(fetching.file.size),
+            options: &options,
+        };
+        let got = if is_versioned(&fetching.file) {
+            self.client.get_into(&landing).await
+        } else {
+            self.client.get_whole(&landing).await
+        };
+        let got = match got {
+            Ok(got) => got,
+            Err(error) => {
+                if !error.is_passing() {
+                    partial.give_up();
+                }
+                return Err(larger(error, fetching));
+            }
+        };
         let wanted = fetching.clone();
         let named = on_thread(move || {
             let size = got.size;
@@ -123,6 +150,16 @@ impl Fetcher {
         });
         named.await?
     }
+}
+
+/// Whether ranges can be asked for that are all of one file.
+const fn is_versioned(file: &FileInfo) -> bool {
+    file.version.is_some() && file.digest.is_some()
+}
+
+/// Whether it comes in more than one range.
+const fn has_parts(file: &FileInfo) -> bool {
+    is_versioned(file) && file.size > WHOLE_SIZE_MAX
 }
 
 impl Arrivals {

@@ -76,6 +76,11 @@ impl Filters {
         Ok(filters)
     }
 
+    /// Whether every file is meant.
+    pub(super) const fn takes_all(&self) -> bool {
+        self.rules.is_empty()
+    }
+
     /// Whether a file is meant, by its name relative to the root of the transfer.
     pub fn takes(&self, relative: &str) -> bool {
         let rule = self.rules.iter().find(|rule| rule.file.is_match(relative));

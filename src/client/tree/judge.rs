@@ -9,7 +9,6 @@ use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
 
-use super::destination;
 use super::digests::{Block, Learned};
 use super::folder::{Kind, LocalFile, LocalName, Names, describe, look, open_file};
 use super::listing::Listed;
@@ -163,7 +162,13 @@ impl Plan {
                     continue;
                 }
             };
-            if kind.is_some() && self.is_own(here, &pair.name) {
+            let may_be_own = self.direction == Direction::Down
+                && kind.is_some()
+                && pair.name.starts_with(RESERVED_PREFIX);
+            if may_be_own
+                && let Some(directory) = &here.directory
+                && self.is_own(at, directory, &pair.name, &mut verdicts.steps)
+            {
                 continue;
             }
             let is_directory = match (&kind, &pair.remote) {
@@ -193,16 +198,6 @@ impl Plan {
                 self.directory(at, relative, true, false, verdicts);
             }
         }
-    }
-
-    /// What an earlier run that was killed has left here.
-    fn is_own(&self, here: &Here, name: &str) -> bool {
-        self.direction == Direction::Down
-            && name.starts_with(RESERVED_PREFIX)
-            && here
-                .directory
-                .as_ref()
-                .is_some_and(|directory| destination::reclaim(directory, name))
     }
 
     fn directory(
@@ -258,7 +253,10 @@ impl Plan {
             }
             (_, Some(Kind::File(local)), Some(Some(remote))) => {
                 match here.is_same(&pair.name, &local, remote) {
-                    Ok(true) => verdicts.steps.push(Step::Same),
+                    Ok(true) => {
+                        verdicts.steps.push(Step::Same);
+                        self.same(&relative, remote, &mut verdicts.steps);
+                    }
                     Ok(false) => self.replace(relative, local, remote, verdicts),
                     Err(error) => verdicts.fail(relative, error),
                 }

@@ -14,8 +14,10 @@ mod judge;
 mod listing;
 mod moves;
 mod outcome;
+mod partial;
 mod patience;
 mod plan;
+mod remembered;
 mod remote_tree;
 mod remove;
 mod run;
@@ -67,7 +69,7 @@ pub struct Transfer {
     pub keeps_modes: bool,
     /// Requests under way at a time.
     pub n_jobs: usize,
-    /// Connections that a large file is sent over.
+    /// Connections that a large file is moved over.
     pub n_streams: usize,
     /// Whether of a large file only what changed is sent.
     pub delta: Delta,

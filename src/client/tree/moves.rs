@@ -109,6 +109,7 @@ impl Run<'_> {
             client: self.client.clone(),
             folder: self.folder()?,
             keeps_modes: self.transfer.keeps_modes,
+            n_streams: self.transfer.n_streams,
             patience: self.patience.clone(),
         })
     }

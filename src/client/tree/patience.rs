@@ -5,30 +5,30 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::outcome::{Happened, Reporter};
 use crate::client::back_off::BackOff;
-use crate::client::{ClientError, Observer};
+use crate::client::{Client, ClientError, Observer};
 use crate::protocol::ErrorCode;
 
 /// How long something that does not work is tried again, and who hears of it.
 #[derive(Clone)]
 pub(super) struct Patience {
+    client: Client,
     limit: Duration,
     reporter: Arc<dyn Reporter>,
     n_retries: Arc<AtomicU64>,
-    has_worked: Arc<AtomicBool>,
 }
 
 impl Patience {
-    pub(super) fn new(limit: Duration, reporter: Arc<dyn Reporter>) -> Self {
+    pub(super) fn new(client: &Client, limit: Duration, reporter: Arc<dyn Reporter>) -> Self {
         Self {
+            client: client.clone(),
             limit,
             reporter,
             n_retries: Arc::default(),
-            has_worked: Arc::default(),
         }
     }
 
@@ -54,18 +54,12 @@ impl Patience {
         let mut back_off = BackOff::default();
         loop {
             let error = match work().await {
-                Ok(value) => {
-                    self.has_worked.store(true, Ordering::Relaxed);
-                    return Ok(value);
-                }
+                Ok(value) => return Ok(value),
                 Err(error) => error,
             };
-            if error.code().is_some() {
-                self.has_worked.store(true, Ordering::Relaxed);
-            }
             let may_work = error.is_passing()
                 && error.code() != Some(ErrorCode::Unavailable)
-                && self.has_worked.load(Ordering::Relaxed)
+                && self.client.was_connected()
                 && began.elapsed() < self.limit;
             if !may_work {
                 return Err(error);

@@ -59,10 +59,26 @@ pub(super) enum Step {
     Send(Sending),
     Fetch(Fetching),
     DeleteRemote(FileInfo),
-    DeleteLocal { relative: String, file: LocalFile },
+    DeleteLocal {
+        relative: String,
+        file: LocalFile,
+    },
     Same,
-    Passed { relative: String, why: &'static str },
-    Failed { relative: String, error: TreeError },
+    /// An upload of a file that is the same on both sides by now.
+    Stale {
+        relative: String,
+        path: RemotePath,
+    },
+    Passed {
+        relative: String,
+        why: &'static str,
+    },
+    /// What another run has left of a file that was fetched, by its name here.
+    Left(String),
+    Failed {
+        relative: String,
+        error: TreeError,
+    },
 }
 
 /// A directory that is still to be looked at.

@@ -43,7 +43,8 @@ impl RemoteTree {
         retry_for: Duration,
         reporter: Arc<dyn Reporter>,
     ) -> Self {
-        Self::new(client, Patience::new(retry_for, reporter), root, filters)
+        let patience = Patience::new(client, retry_for, reporter);
+        Self::new(client, patience, root, filters)
     }
 
     pub(super) fn new(client: &Client, patience: Patience, root: Prefix, filters: Filters) -> Self {

@@ -31,7 +31,7 @@ pub async fn remove(
     retry_for: Duration,
     reporter: &Arc<dyn Reporter>,
 ) -> Result<Summary, TreeError> {
-    let patience = Patience::new(retry_for, Arc::clone(reporter));
+    let patience = Patience::new(client, retry_for, Arc::clone(reporter));
     let mut counts = Counts {
         summary: Summary {
             dry_run,

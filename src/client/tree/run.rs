@@ -75,6 +75,8 @@ pub(super) struct Run<'a> {
     pub(super) deletions: Vec<Deletion>,
     pub(super) n_deletions: u64,
     pub(super) obstacles: Vec<(String, TreeError)>,
+    /// Files that are not whole, of other runs.
+    pub(super) left: Vec<String>,
     /// Some directory could not be looked at.
     pub(super) was_incomplete: bool,
     /// This is the second look: what stands in the way now stays.
@@ -104,7 +106,7 @@ impl<'a> Run<'a> {
             client: client.clone(),
             folder: folder.await?.map(Arc::new),
             reporter: Arc::clone(reporter),
-            patience: Patience::new(transfer.retry_for, Arc::clone(reporter)),
+            patience: Patience::new(client, transfer.retry_for, Arc::clone(reporter)),
             summary: Summary {
                 dry_run,
                 ..Summary::default()
@@ -118,6 +120,7 @@ impl<'a> Run<'a> {
             deletions: Vec::new(),
             n_deletions: 0,
             obstacles: Vec::new(),
+            left: Vec::new(),
             was_incomplete: false,
             has_looked: false,
         })
@@ -150,6 +153,7 @@ impl<'a> Run<'a> {
         }
         let is_incomplete = plan.is_incomplete.load(Ordering::Relaxed);
         self.was_incomplete |= is_incomplete;
+        self.clear_left(&plan).await?;
         if !is_incomplete {
             let keep = on_thread(move || {
                 plan.digests.finish();
@@ -208,6 +212,8 @@ impl<'a> Run<'a> {
                 path: &relative,
                 why,
             }),
+            Step::Left(relative) => self.left(relative),
+            Step::Stale { relative, path } => self.stale(relative, &path).await?,
             // Of the root there is nothing else to say.
             Step::Failed { relative, error } if relative.is_empty() || error.is_final() => {
                 return Err(error);

@@ -1,7 +1,8 @@
 //! A whole folder that becomes visible in one step.
 //!
-//! Every file is staged; nothing is to be seen of them before the one commit. If any cannot be read or
-//! staged nothing is committed, and what was staged is forgotten by the server in its time.
+//! Every file is staged, a large one in parts; nothing is to be seen of them before the one commit. If
+//! any cannot be read or staged nothing is committed: uploads are given up, unless the next run can go
+//! on with them, and what was staged is forgotten by the server in its time.
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
@@ -16,17 +17,22 @@ use super::folder::Folder;
 use super::outcome::{Action, Happened, Reporter, Summary, TreeError};
 use super::patience::Patience;
 use super::plan::{Direction, Pending, Plan, Sending, Step};
-use super::upload::{Steady, attributes, read_small};
+use super::upload::{Steady, attributes, opening, read_small};
 use super::{SMALL_SIZE_MAX, Transfer};
+use crate::client::file::WHOLE_SIZE_MAX;
+use crate::client::put_member::Uploaded;
 use crate::client::upload::on_thread;
-use crate::client::{Client, ClientError, MEMBERS_MAX};
+use crate::client::{Client, ClientError, MEMBERS_MAX, TransferOptions};
 use crate::path::RemotePath;
-use crate::protocol::Member;
+use crate::protocol::{ErrorCode, Member};
 
 /// Small files in one request.
 const BATCH_FILES_MAX: usize = 256;
 /// Their bytes.
 const BATCH_SIZE_MAX: u64 = 1 << 20;
+
+/// How often all is staged once more, because the server does not have it any more.
+const RESTAGES_MAX: usize = 1;
 
 /// The versions that files of a set must have before.
 pub type Versions = BTreeMap<RemotePath, u64>;
@@ -53,7 +59,7 @@ pub async fn put_set(
         folder,
         transfer,
         reporter,
-        patience: Patience::new(transfer.retry_for, Arc::clone(reporter)),
+        patience: Patience::new(client, transfer.retry_for, Arc::clone(reporter)),
         summary: Summary {
             dry_run: transfer.dry_run,
             ..Summary::default()
@@ -74,6 +80,22 @@ pub async fn put_set(
     }
     set.summary.n_retries = set.patience.n_retries();
     Ok(set.summary)
+}
+
+/// What is ready for the commit.
+#[derive(Default)]
+struct Staged {
+    members: Vec<Member>,
+    /// Their names and sizes.
+    files: Vec<(String, u64)>,
+    uploads: Vec<Uploaded>,
+}
+
+impl Staged {
+    fn add(&mut self, member: Member, relative: String, size: u64) {
+        self.members.push(member);
+        self.files.push((relative, size));
+    }
 }
 
 struct Set<'a> {
@@ -133,6 +155,8 @@ impl Set<'_> {
                     Step::Fetch(_)
                     | Step::DeleteRemote(_)
                     | Step::DeleteLocal { .. }
+                    | Step::Left(_)
+                    | Step::Stale { .. }
                     | Step::Same => {}
                 }
             }
@@ -152,46 +176,75 @@ impl Set<'_> {
         }
     }
 
+    /// Stages all files and commits them; of a set that is not committed nothing is left that another
+    /// run could not go on with.
     async fn commit(&mut self, files: Vec<Sending>, versions: &Versions) -> Result<(), TreeError> {
-        let mut members = Vec::with_capacity(files.len());
+        let mut n_restages = 0;
+        loop {
+            let mut staged = Staged::default();
+            let committed = self.try_commit(&files, versions, &mut staged).await;
+            let error = match committed {
+                Ok(sequence) => {
+                    for (path, size) in &staged.files {
+                        let (action, size) = (Action::Send, *size);
+                        self.say(&Happened::Done { action, path, size });
+                    }
+                    self.summary.sequence = Some(sequence);
+                    staged.uploads.iter().for_each(Uploaded::forget);
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            let again = may_be_gone(&error) && n_restages < RESTAGES_MAX;
+            let is_passing = again || error.client().is_some_and(ClientError::is_passing);
+            for uploaded in &staged.uploads {
+                if !is_passing || !uploaded.is_remembered() {
+                    self.client.give_up_member(uploaded).await;
+                }
+            }
+            match error {
+                TreeError::Client(error) if again => {
+                    self.say(&Happened::Again { error: &error });
+                }
+                error => return Err(error),
+            }
+            n_restages += 1;
+        }
+    }
+
+    async fn try_commit(
+        &self,
+        files: &[Sending],
+        versions: &Versions,
+        staged: &mut Staged,
+    ) -> Result<u64, TreeError> {
         let (mut batch, mut batch_size) = (Vec::new(), 0);
         for sending in files {
             let size = sending.file.fingerprint.size;
             if size > SMALL_SIZE_MAX {
-                members.push(self.stage_large(sending).await?);
+                self.stage_large(sending.clone(), staged).await?;
                 continue;
             }
             if batch.len() >= BATCH_FILES_MAX || batch_size + size > BATCH_SIZE_MAX {
-                members.extend(self.stage_small(std::mem::take(&mut batch)).await?);
+                self.stage_small(std::mem::take(&mut batch), staged).await?;
                 batch_size = 0;
             }
             batch_size += size;
-            batch.push(sending);
+            batch.push(sending.clone());
         }
         if !batch.is_empty() {
-            members.extend(self.stage_small(batch).await?);
+            self.stage_small(batch, staged).await?;
         }
-        for (member, _, _) in &mut members {
+        for member in &mut staged.members {
             member.if_absent = self.transfer.conditions.if_absent;
             member.if_version = versions.get(&member.path).copied();
         }
-        let (lines, files): (Vec<Member>, Vec<(String, u64)>) = members
-            .into_iter()
-            .map(|(member, relative, size)| (member, (relative, size)))
-            .unzip();
-        let committed = self.client.commit(&lines).await?;
-        for (path, size) in &files {
-            let (action, size) = (Action::Send, *size);
-            self.say(&Happened::Done { action, path, size });
-        }
-        self.summary.sequence = Some(committed.sequence);
-        Ok(())
+        let size = staged.uploads.iter().map(|uploaded| uploaded.size).sum();
+        let committed = self.client.commit_of(&staged.members, size).await?;
+        Ok(committed.sequence)
     }
 
-    async fn stage_small(
-        &self,
-        batch: Vec<Sending>,
-    ) -> Result<Vec<(Member, String, u64)>, TreeError> {
+    async fn stage_small(&self, batch: Vec<Sending>, set: &mut Staged) -> Result<(), TreeError> {
         let folder = Arc::clone(&self.folder);
         let read = on_thread(move || {
             let read = batch.into_iter().map(|sending| {
@@ -209,18 +262,56 @@ impl Set<'_> {
         }
         let stage = || self.client.stage_many(contents.clone());
         let staged = self.patience.persist(stage).await?;
-        let mut members = Vec::with_capacity(files.len());
         for (sending, staged) in files.into_iter().zip(staged) {
             let staged = staged.map_err(|reply| of(&sending, TreeError::Refused(reply)))?;
             let size = sending.file.fingerprint.size;
             let mut member = member(&sending, staged.staged.to_string());
             member.digest = Some(staged.digest);
-            members.push((member, sending.relative, size));
+            set.add(member, sending.relative, size);
         }
-        Ok(members)
+        Ok(())
     }
 
-    async fn stage_large(&self, mut sending: Sending) -> Result<(Member, String, u64), TreeError> {
+    /// One large file: in parts, where it has some and the server has room for uploads.
+    async fn stage_large(&self, sending: Sending, set: &mut Staged) -> Result<(), TreeError> {
+        if sending.file.fingerprint.size > WHOLE_SIZE_MAX {
+            match self.upload(&sending).await {
+                Ok(uploaded) => {
+                    let mut member = member(&sending, uploaded.upload.to_string());
+                    member.digest = Some(uploaded.digest);
+                    member.attributes = Some(uploaded.attributes);
+                    set.add(member, sending.relative, uploaded.size);
+                    set.uploads.push(uploaded);
+                    return Ok(());
+                }
+                // It became small, or keeps changing.
+                Err(TreeError::Changing) => {}
+                Err(error) if error.code() == Some(ErrorCode::Quota) => {}
+                Err(error) => return Err(of(&sending, error)),
+            }
+        }
+        self.stage_whole(sending, set).await
+    }
+
+    async fn upload(&self, sending: &Sending) -> Result<Uploaded, TreeError> {
+        let (open, place) = opening(&self.folder, &sending.relative).await?;
+        let options = TransferOptions {
+            n_streams: Some(self.transfer.n_streams),
+            delta: self.transfer.delta,
+            observer: Some(Arc::new(self.patience.clone())),
+            ..TransferOptions::default()
+        };
+        let uploaded = self
+            .client
+            .upload_member(open, &place, &sending.path, &options)
+            .await;
+        uploaded.map_err(|error| match error {
+            ClientError::SourceChanged => TreeError::Changing,
+            error => error.into(),
+        })
+    }
+
+    async fn stage_whole(&self, mut sending: Sending, set: &mut Staged) -> Result<(), TreeError> {
         let stage = || async {
             let (folder, relative) = (Arc::clone(&self.folder), sending.relative.clone());
             let opened = on_thread(move || folder.file(&relative)).await;
@@ -235,13 +326,25 @@ impl Set<'_> {
         sending.file = file;
         let mut member = member(&sending, staged.staged);
         member.digest = Some(staged.digest);
-        Ok((member, sending.relative, staged.size))
+        set.add(member, sending.relative, staged.size);
+        Ok(())
     }
 
     fn say(&mut self, what: &Happened<'_>) {
         self.summary.count(what);
         self.reporter.happened(what);
     }
+}
+
+/// Whether the server may have lost what was staged, as when it was started anew.
+fn may_be_gone(error: &TreeError) -> bool {
+    let TreeError::Client(error) = error else {
+        return false;
+    };
+    matches!(
+        error.code(),
+        Some(ErrorCode::NotFound | ErrorCode::BadRequest | ErrorCode::DigestMismatch)
+    )
 }
 
 fn member(sending: &Sending, staged: String) -> Member {

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use super::folder::{Folder, LocalFile, describe};
 use super::outcome::{Outcome, TreeError};
 use super::patience::Patience;
 use super::plan::Sending;
+use super::remembered::place;
 use crate::client::request_id;
 use crate::client::upload::on_thread;
 use crate::client::{Client, ClientError, Delta, ManyPut, TransferOptions};
@@ -102,20 +102,35 @@ impl Sender {
     }
 
     async fn send_once(&self, sending: &Sending) -> Result<u64, TreeError> {
-        let (folder, relative) = (Arc::clone(&self.folder), sending.relative.clone());
-        let (file, found) = on_thread(move || folder.file(&relative)).await?;
-        // By its number: the name could lead to another file by now.
-        let held = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let (open, place) = opening(&self.folder, &sending.relative).await?;
         let options = TransferOptions {
             conditions: self.conditions,
-            attributes: Some(attributes(&found)),
             n_streams: Some(self.n_streams),
             delta: self.delta,
             observer: Some(Arc::new(self.patience.clone())),
+            ..TransferOptions::default()
         };
-        let put = self.client.put_file(&held, &sending.path, options).await?;
-        Ok(put.size)
+        let put = self.client.put_from(open, &place, &sending.path, &options);
+        Ok(put.await?.size)
     }
+}
+
+/// How a file below the folder is opened, through no link, and what another run knows it by.
+pub(super) async fn opening(
+    folder: &Arc<Folder>,
+    relative: &str,
+) -> io::Result<(
+    impl Fn() -> io::Result<File> + Clone + Send + 'static,
+    PathBuf,
+)> {
+    let (folder, relative) = (Arc::clone(folder), relative.to_owned());
+    let (of_place, name) = (Arc::clone(&folder), relative.clone());
+    let place = on_thread(move || {
+        let place = place(&of_place, &name);
+        Ok(place.unwrap_or_else(|| of_place.path().join(&name)))
+    });
+    let open = move || folder.file(&relative).map(|(file, _)| file);
+    Ok((open, place.await?))
 }
 
 /// A file, as long as it stays as it was when it was opened.

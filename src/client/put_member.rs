@@ -1,0 +1,118 @@
+//! Large files of a set: each is an upload that is whole, and waits for the commit of the set.
+//!
+//! Nothing of it is visible before; whoever commits no set gives its uploads up.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::begin::Opened;
+use super::file::{Opened as OpenedFile, TransferOptions, WHOLE_SIZE_MAX, settling};
+use super::put_parts::{BEGINS_MAX, Job, Source};
+use super::sidecar::Sidecar;
+use super::upload::on_thread;
+use super::{Client, ClientError};
+use crate::digest::Digest;
+use crate::path::RemotePath;
+use crate::protocol::{Attributes, ContentId};
+
+/// An upload all of whose parts are there.
+pub(super) struct Uploaded {
+    pub(super) upload: ContentId,
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) attributes: Attributes,
+    /// Where it is remembered.
+    sidecar: Option<PathBuf>,
+}
+
+impl Uploaded {
+    /// Whether another run finds it again.
+    pub(super) const fn is_remembered(&self) -> bool {
+        self.sidecar.is_some()
+    }
+
+    /// Its set is committed. Blocks.
+    pub(super) fn forget(&self) {
+        if let Some(path) = &self.sidecar {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Client {
+    /// Uploads a file that `open` opens, in parts and over several connections; another run of the
+    /// program knows it by its `place`.
+    pub(super) async fn upload_member(
+        &self,
+        open: impl Fn() -> io::Result<File> + Clone + Send + 'static,
+        place: &Path,
+        remote: &RemotePath,
+        options: &TransferOptions,
+    ) -> Result<Uploaded, ClientError> {
+        settling(options, || {
+            self.upload_once(open.clone(), place, remote, options)
+        })
+        .await
+    }
+
+    async fn upload_once(
+        &self,
+        open: impl FnOnce() -> io::Result<File> + Send + 'static,
+        place: &Path,
+        remote: &RemotePath,
+        options: &TransferOptions,
+    ) -> Result<Uploaded, ClientError> {
+        let opened = on_thread(move || OpenedFile::new(open()?)).await;
+        let opened = opened.map_err(ClientError::Source)?;
+        if opened.fingerprint.size <= WHOLE_SIZE_MAX {
+            return Err(ClientError::SourceChanged);
+        }
+        let source = Source {
+            file: opened.file,
+            fingerprint: opened.fingerprint,
+            remote,
+            options,
+            sidecar: self.sidecar("put --atomic", place, remote.as_str()),
+            is_member: true,
+        };
+        for _ in 0..BEGINS_MAX {
+            let Some(job) = self.fill_member(&source).await? else {
+                source.sidecar.as_deref().map(Sidecar::clear);
+                continue;
+            };
+            let digest = job.work.digest();
+            let sidecar = source.sidecar.as_deref().map(Sidecar::path);
+            return Ok(Uploaded {
+                upload: job.upload,
+                digest: digest.ok_or(ClientError::Misplaced("parts that nobody has read"))?,
+                size: job.work.size(),
+                attributes: opened.attributes,
+                sidecar: sidecar.map(Path::to_owned),
+            });
+        }
+        source.sidecar.as_deref().map(Sidecar::remove);
+        Err(ClientError::UploadLost(remote.clone()))
+    }
+
+    /// Goes through one upload; nothing if it went away.
+    async fn fill_member(&self, source: &Source<'_>) -> Result<Option<Arc<Job>>, ClientError> {
+        let mut patience = self.patience(source.options.observer());
+        let Opened::Upload(job) = self.open_upload(source, &mut patience).await? else {
+            return Err(ClientError::Misplaced("a member that was committed alone"));
+        };
+        let mut n_repairs = 0;
+        let filled = self
+            .fill_upload(&job, source, &mut n_repairs, &mut patience)
+            .await;
+        let is_there = self.end_if_over(filled, &job, source).await?;
+        Ok(is_there.then_some(job))
+    }
+
+    /// Nobody will commit it.
+    pub(super) async fn give_up_member(&self, uploaded: &Uploaded) {
+        self.give_up(uploaded.upload).await;
+        uploaded.forget();
+    }
+}
