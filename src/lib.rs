@@ -23,6 +23,8 @@ pub mod content;
 
 pub mod delta;
 
+pub mod compression;
+
 pub mod escape;
 
 pub mod fault;

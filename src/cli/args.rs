@@ -155,7 +155,7 @@ pub(super) struct LimitFlags {
     /// Handshakes at a time
     #[arg(long, default_value_t = 128)]
     pub(super) handshakes_max: usize,
-    /// Large bodies at a time, each moved by a thread of its own
+    /// Large bodies at a time, each moved by a thread of its own; a compressed one takes up to 9 MiB of memory
     #[arg(long, default_value_t = 128)]
     pub(super) transfers_max: usize,
     /// Longest handshake
@@ -273,12 +273,16 @@ pub(super) struct FromTo {
     pub(super) common: Common,
 }
 
-/// How a large file is moved.
+/// How files are moved.
 #[derive(Debug, Clone, Copy, Args)]
 pub(super) struct Streams {
     /// Connections that a large file is moved over
     #[arg(long = "streams", value_name = "N", default_value_t = N_STREAMS, value_parser = streams)]
     pub(super) n_streams: usize,
+    /// Compress files on their way, where a sample of them shrinks: for a slow connection; costs both
+    /// sides CPU, and slows a fast one down
+    #[arg(long)]
+    pub(super) compress: bool,
 }
 
 fn streams(text: &str) -> Result<usize, String> {
@@ -342,6 +346,17 @@ pub(super) struct Common {
 }
 
 impl ClientCommand {
+    /// Whether files are compressed on their way.
+    pub(super) const fn compresses(&self) -> bool {
+        match self {
+            Self::Put(flags) => flags.streams.compress,
+            Self::Get(flags) => flags.streams.compress,
+            Self::Append(flags) => flags.compress,
+            Self::Sync(flags) => flags.streams.compress,
+            _ => false,
+        }
+    }
+
     /// What the command has in common with the others.
     pub(super) const fn common(&self) -> &Common {
         match self {

@@ -47,6 +47,7 @@ impl Exit {
             | ClientError::Lost { .. } => Self::Connect,
             ClientError::Answer(_)
             | ClientError::OutOfStep { .. }
+            | ClientError::Body(_)
             | ClientError::Misplaced(_)
             | ClientError::OverLimit { .. }
             | ClientError::Corrupt { .. }

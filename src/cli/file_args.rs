@@ -94,6 +94,9 @@ pub(super) struct AppendFlags {
     /// Bytes that the remote file must have before [default: what it has]
     #[arg(long, value_name = "N")]
     pub(super) if_size: Option<u64>,
+    /// Compress them on their way, where a sample of them shrinks
+    #[arg(long)]
+    pub(super) compress: bool,
     #[command(flatten)]
     pub(super) common: Common,
 }

@@ -49,8 +49,8 @@ pub(super) fn run(command: ClientCommand, output: Output) -> Exit {
         }
     };
     let outcome = runtime.block_on(async {
-        let client = connect(command.common())?;
-        let outcome = dispatch(&client, command, output).await;
+        let client = connect(command.common())?.compressing(command.compresses());
+        let outcome = Box::pin(dispatch(&client, command, output)).await;
         client.close().await;
         outcome
     });

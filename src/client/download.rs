@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 
 use super::upload::{SMALL_SIZE_MAX, on_thread};
 use super::{Client, ClientError, Link};
-use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
+use crate::connection::{BodyReader, Connection, ConnectionError, PIECE_SIZE, Piece};
 use crate::digest::{Digest, Hasher};
-use crate::protocol::{Fetched, FileInfo, Op, Trailer};
+use crate::protocol::{Encoding, Fetched, Got, Op, Trailer};
 use crate::socket::Transport;
 
 /// An answer that says what the body behind it will be.
@@ -26,15 +26,24 @@ pub(super) trait Announcement: DeserializeOwned {
 
     /// Where the server knows it.
     fn digest(&self) -> Option<Digest>;
+
+    /// How the body is compressed.
+    fn encoding(&self) -> Option<Encoding> {
+        None
+    }
 }
 
-impl Announcement for FileInfo {
+impl Announcement for Got {
     fn size(&self) -> Option<u64> {
-        Some(self.size)
+        Some(self.file.size)
     }
 
     fn digest(&self) -> Option<Digest> {
-        self.digest
+        self.file.digest
+    }
+
+    fn encoding(&self) -> Option<Encoding> {
+        self.encoding
     }
 }
 
@@ -74,11 +83,12 @@ impl Client {
     ) -> Result<Downloaded<T, W>, ClientError> {
         let (link, answer) = self.begin_once::<T>(request).await?;
         let size = answer.size_max();
-        if size <= SMALL_SIZE_MAX {
+        let body = self.body(answer.encoding())?;
+        if size <= SMALL_SIZE_MAX && answer.encoding().is_none() {
             return self.download_small(link, answer, sink).await;
         }
         let receive_all = async move |connection: &mut Connection<_>| {
-            let received = receive(connection, &mut sink, size).await;
+            let received = receive(connection, body, &mut sink, size).await;
             received.map(|trailer| (trailer, sink))
         };
         let moved = link.on_thread(receive_all).await;
@@ -143,28 +153,27 @@ impl Client {
 
 pub(super) async fn receive<IO: Transport>(
     connection: &mut Connection<IO>,
+    body: BodyReader,
     sink: &mut impl Write,
     size: u64,
 ) -> Result<(Hasher, Trailer), Stopped> {
     let mut hasher = Hasher::new();
-    let trailer = receive_behind(connection, sink, size, &mut hasher).await?;
+    let trailer = receive_behind(connection, body, sink, size, &mut hasher).await?;
     Ok((hasher, trailer))
 }
 
 /// The same behind what was hashed before; `size` is that of all of it.
 pub(super) async fn receive_behind<IO: Transport>(
     connection: &mut Connection<IO>,
+    mut body: BodyReader,
     sink: &mut impl Write,
     size: u64,
     hasher: &mut Hasher,
 ) -> Result<Trailer, Stopped> {
     let mut buffer = vec![0; PIECE_SIZE];
     loop {
-        let (n, trailer) = match connection
-            .recv_body(&mut buffer)
-            .await
-            .map_err(Stopped::Connection)?
-        {
+        let piece = body.recv(connection, &mut buffer).await;
+        let (n, trailer) = match piece.map_err(Stopped::Connection)? {
             Piece::Data(n) => (n, None),
             Piece::End(n, trailer) => (n, Some(trailer)),
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::compression::CompressionError;
 use crate::connection::ConnectionError;
 use crate::digest::Digest;
 use crate::escape::Escaped;
@@ -47,6 +48,8 @@ pub enum ClientError {
     Answer(#[source] JsonError),
     #[error("the server answered request {found:?}, {asked} was asked")]
     OutOfStep { asked: u64, found: Option<u64> },
+    #[error("what the server sent makes no sense")]
+    Body(#[source] CompressionError),
     #[error("the server's stream makes no sense: {0}")]
     Misplaced(&'static str),
     #[error("the server sent more than {limit} {what}")]
@@ -109,6 +112,7 @@ impl ClientError {
             | Self::Refused(_)
             | Self::Answer(_)
             | Self::OutOfStep { .. }
+            | Self::Body(_)
             | Self::Misplaced(_)
             | Self::OverLimit { .. }
             | Self::TooMany { .. }

@@ -154,6 +154,7 @@ impl Client {
             if_version: options.conditions.if_version,
             attributes: options.attributes,
             request_id: request_id::fresh(),
+            encoding: None,
         });
         let mut patience = self.patience(options.observer());
         loop {

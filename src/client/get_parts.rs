@@ -17,10 +17,10 @@ use super::sidecar::Sidecar;
 use super::temporary::Temporary;
 use super::upload::on_thread;
 use super::{Client, ClientError, streams};
-use crate::connection::Connection;
+use crate::connection::{BodyReader, Connection};
 use crate::digest::Digest;
 use crate::path::RemotePath;
-use crate::protocol::{ErrorCode, FileInfo, Get, Op};
+use crate::protocol::{ErrorCode, FileInfo, Get, Got, Op};
 
 /// How often a file that changes meanwhile is begun anew.
 const BEGINS_MAX: usize = 8;
@@ -121,19 +121,21 @@ impl Client {
         &self,
         landing: &Landing<'_>,
         patience: &mut Patience<'_>,
-    ) -> Result<(super::Link, FileInfo), ClientError> {
+    ) -> Result<(Ranged, FileInfo), ClientError> {
         let (remote, options) = (landing.remote, landing.options);
         let begin = Get {
             length: Some(WHOLE_SIZE_MAX),
             if_version: options.conditions.if_version,
+            accept: self.accept(),
             ..Get::whole(remote.clone())
         };
-        let (link, info) = loop {
-            match self.begin_once::<FileInfo>(Op::Get(begin.clone())).await {
+        let (link, got) = loop {
+            match self.begin_once::<Got>(Op::Get(begin.clone())).await {
                 Err(error) => patience.wait(error).await?,
                 Ok(asked) => break asked,
             }
         };
+        let (info, body) = self.body_of(got)?;
         if info.path != *remote {
             return Err(ClientError::Misplaced("another file than was asked for"));
         }
@@ -141,7 +143,7 @@ impl Client {
         if let Some(observer) = options.observer() {
             observer.expect(info.size);
         }
-        Ok((link, info))
+        Ok((Ranged { link, body }, info))
     }
 
     /// The beginning of a file; all of it, if it is not large.
@@ -149,17 +151,17 @@ impl Client {
         let options = landing.options;
         let mut patience = self.patience(options.observer());
         loop {
-            let (link, info) = self.ask_first(landing, &mut patience).await?;
+            let (ranged, info) = self.ask_first(landing, &mut patience).await?;
             let Some(job) = begin_job(landing, &info)? else {
                 // Nothing says that two ranges are of one file: it comes in one go.
-                drop(link);
+                drop(ranged);
                 return self.get_whole(landing).await.map(First::Whole);
             };
             let run = Run {
                 offset: 0,
                 size: info.size.min(WHOLE_SIZE_MAX),
             };
-            let error = match self.receive_run(link, &job, run).await {
+            let error = match self.receive_run(ranged, &job, run).await {
                 Ok(_) if run.size < info.size => return Ok(First::Part(job, info)),
                 Ok(whole) if whole.is_some() && whole == info.digest => {
                     return Ok(First::Whole(info));
@@ -241,24 +243,27 @@ impl Client {
             offset: run.offset,
             length: Some(run.size),
             if_version: Some(job.version),
+            accept: self.accept(),
         });
-        let (link, got) = self.begin_once::<FileInfo>(get).await?;
+        let (link, got) = self.begin_once::<Got>(get).await?;
+        let (got, body) = self.body_of(got)?;
         if got.version != Some(job.version) || got.size != job.work.size() {
             return Err(ClientError::Misplaced("a range of another version"));
         }
-        self.receive_run(link, job, run).await.map(drop)
+        let ranged = Ranged { link, body };
+        self.receive_run(ranged, job, run).await.map(drop)
     }
 
     /// Takes the body of a range; its digest, if it is that of a whole file.
     async fn receive_run(
         &self,
-        link: super::Link,
+        Ranged { link, body }: Ranged,
         job: &Arc<Job>,
         run: Run,
     ) -> Result<Option<Digest>, ClientError> {
         let on_job = Arc::clone(job);
         let receive =
-            async move |connection: &mut Connection<_>| on_job.receive(connection, run).await;
+            async move |connection: &mut Connection<_>| on_job.receive(connection, body, run).await;
         let moved = link.on_thread(receive).await;
         let (link, received) = moved.map_err(|error| self.lost(error))?;
         match received {
@@ -278,6 +283,12 @@ impl Client {
             }),
         }
     }
+}
+
+/// A connection on which the body of a range comes.
+struct Ranged {
+    link: super::Link,
+    body: BodyReader,
 }
 
 /// What the first range of a file turned out to be.

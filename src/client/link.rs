@@ -157,9 +157,12 @@ impl Client {
     }
 
     pub(super) fn lost(&self, source: ConnectionError) -> ClientError {
-        ClientError::Lost {
-            server: self.server(),
-            source,
+        match source {
+            ConnectionError::Body(error) => ClientError::Body(error),
+            source => ClientError::Lost {
+                server: self.server(),
+                source,
+            },
         }
     }
 }
@@ -186,9 +189,19 @@ impl Link {
         })
     }
 
-    pub(super) fn queue(&mut self, op: Op) -> u64 {
+    /// The id of a request that is queued later.
+    pub(super) const fn next_id(&mut self) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
+        id
+    }
+
+    pub(super) fn queue(&mut self, mut op: Op) -> u64 {
+        // A server that does not know the field refuses the request.
+        if let Some(accept) = op.accept_mut().filter(|_| !self.takes_zstd()) {
+            accept.clear();
+        }
+        let id = self.next_id();
         self.connection.queue_encoded(&Request { id, op }.encode());
         id
     }

@@ -9,15 +9,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::upload::sync_time;
 use super::{Client, ClientError, Link};
-use crate::connection::{Connection, ConnectionError, PIECE_SIZE};
+use crate::compression::pays_in_memory;
+use crate::connection::{BodyWriter, Connection, ConnectionError, PIECE_SIZE};
 use crate::digest::{Digest, Hasher};
 use crate::label::DedupId;
 use crate::path::RemotePath;
 use crate::protocol::{
-    Attributes, Conditions, ContentId, ErrorCode, ErrorReply, MANY_FILES_MAX, MANY_SIZE_MAX, Op,
-    PackedPut, PutMany, PutManyDone, RefusedFile, Trailer,
+    Attributes, Conditions, ContentId, Encoding, ErrorCode, ErrorReply, MANY_FILES_MAX,
+    MANY_SIZE_MAX, Op, PackedPut, PutMany, PutManyDone, RefusedFile, Request, Trailer,
 };
 use crate::socket::{Socket, Transport};
+
+/// Bytes of the first files of a body, of which samples say whether it is worth compressing.
+const FIRST_SIZE: usize = 256 << 10;
 
 /// One of many files that are put.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +60,7 @@ impl Client {
         let request = PutMany {
             stage: false,
             request_id,
+            encoding: None,
         };
         let items = files.into_iter().map(|file| {
             let line = PackedPut {
@@ -104,6 +109,7 @@ impl Client {
         let request = PutMany {
             stage: true,
             request_id: None,
+            encoding: None,
         };
         let done: PutManyDone = self.send_packed(Op::PutMany(request), items).await?;
         let staged = done.staged.into_iter().zip(digests);
@@ -119,8 +125,12 @@ impl Client {
         items: impl Iterator<Item = (PackedPut, Vec<u8>)> + Send + 'static,
     ) -> Result<T, ClientError> {
         let mut link = self.link().await?;
-        let id = link.queue(request);
-        let send_all = async move |connection: &mut Connection<_>| send(connection, items).await;
+        let id = link.next_id();
+        let may_shrink = self.may_compress(None) && link.takes_zstd();
+        let request = Request { id, op: request };
+        let send_all = async move |connection: &mut Connection<_>| {
+            send(connection, request, items, may_shrink).await
+        };
         let (mut link, sent) = self.on_thread(link, send_all).await?;
         let n_sent = match sent {
             Ok(n_sent) => n_sent,
@@ -198,55 +208,57 @@ fn answers<T>(
     Ok(answers.collect())
 }
 
+/// Sends the request once its first files say whether compressing pays, if it may; and then its body.
 async fn send<IO: Transport>(
     connection: &mut Connection<IO>,
-    items: impl Iterator<Item = (PackedPut, Vec<u8>)>,
+    mut request: Request,
+    mut items: impl Iterator<Item = (PackedPut, Vec<u8>)>,
+    may_shrink: bool,
 ) -> Result<u64, ConnectionError> {
-    let mut hasher = Hasher::new();
     let mut packed = Vec::with_capacity(2 * PIECE_SIZE);
+    let first_size = if may_shrink { FIRST_SIZE } else { PIECE_SIZE };
+    pack(&mut items, &mut packed, first_size);
+    let encoding = (may_shrink && pays_in_memory(&packed)).then_some(Encoding::Zstd);
+    if let Some(said) = request.op.encoding_mut() {
+        *said = encoding;
+    }
+    connection.queue_encoded(&request.encode());
+    let mut body = BodyWriter::new(encoding)?;
+    let mut hasher = Hasher::new();
     let mut is_refused = false;
-    for (line, content) in items {
-        serde_json::to_writer(&mut packed, &line).expect("the wire types are plain JSON");
-        packed.push(b'\n');
-        packed.extend_from_slice(&content);
-        if packed.len() < PIECE_SIZE {
-            continue;
+    while !packed.is_empty() && !is_refused {
+        hasher.update(&packed);
+        for piece in packed.chunks(PIECE_SIZE) {
+            body.send(connection, piece).await?;
         }
+        pack(&mut items, &mut packed, PIECE_SIZE);
         // The server answered before the end: it refused.
-        is_refused = connection.readable();
-        if is_refused {
-            break;
-        }
-        send_pieces(connection, &mut hasher, &mut packed).await?;
+        is_refused = !packed.is_empty() && connection.readable();
     }
     let trailer = if is_refused {
         Trailer::Abort {
             abort: ErrorCode::Unavailable,
         }
     } else {
-        send_pieces(connection, &mut hasher, &mut packed).await?;
         Trailer::Whole {
             size: hasher.size(),
             digest: hasher.digest(),
         }
     };
-    connection.queue_trailer(&trailer);
-    connection.flush().await?;
+    body.end(connection, &trailer).await?;
     Ok(hasher.size())
 }
 
-/// Sends what is packed, and forgets it.
-async fn send_pieces<IO: Transport>(
-    connection: &mut Connection<IO>,
-    hasher: &mut Hasher,
-    packed: &mut Vec<u8>,
-) -> Result<(), ConnectionError> {
-    hasher.update(packed);
-    for piece in packed.chunks(PIECE_SIZE) {
-        connection.send_data(piece).await?;
-    }
+/// Packs the next files, so many bytes and what the last of them has more; nothing when all are.
+fn pack(items: &mut impl Iterator<Item = (PackedPut, Vec<u8>)>, packed: &mut Vec<u8>, size: usize) {
     packed.clear();
-    Ok(())
+    while packed.len() < size
+        && let Some((line, content)) = items.next()
+    {
+        serde_json::to_writer(&mut *packed, &line).expect("the wire types are plain JSON");
+        packed.push(b'\n');
+        packed.extend_from_slice(&content);
+    }
 }
 
 #[cfg(test)]

@@ -6,12 +6,12 @@
 use std::io;
 
 use super::{Client, ClientError};
-use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
+use crate::connection::{BodyReader, Connection, ConnectionError, PIECE_SIZE, Piece};
 use crate::digest::{Digest, Hasher};
 use crate::path::RemotePath;
 use crate::protocol::{
-    ErrorReply, FileInfo, GetMany, MANY_PATHS_MAX, MANY_SIZE_MAX, MESSAGE_SIZE_MAX, Op, Packed,
-    PackedGet, Trailer, Unpacker,
+    ErrorReply, FileInfo, GetMany, GotMany, MANY_PATHS_MAX, MANY_SIZE_MAX, MESSAGE_SIZE_MAX, Op,
+    Packed, PackedGet, Trailer, Unpacker,
 };
 use crate::socket::Transport;
 
@@ -92,8 +92,10 @@ impl Client {
         }
         let request = Op::GetMany(GetMany {
             paths: paths.clone(),
+            accept: self.accept(),
         });
-        let (link, _) = self.begin_once::<serde_json::Map<_, _>>(request).await?;
+        let (link, GotMany { encoding }) = self.begin_once(request).await?;
+        let body = self.body(encoding)?;
         let gets = Gets {
             paths,
             n_done: 0,
@@ -102,7 +104,8 @@ impl Client {
             arriving: None,
             sink,
         };
-        let receive = async move |connection: &mut Connection<_>| gets.receive(connection).await;
+        let receive =
+            async move |connection: &mut Connection<_>| gets.receive(connection, body).await;
         let (link, received) = self.on_thread(link, receive).await?;
         match received {
             Ok(sink) => {
@@ -119,10 +122,11 @@ impl<S: FnMut(usize, ManyGot<'_>) -> io::Result<()>> Gets<S> {
     async fn receive<IO: Transport>(
         mut self,
         connection: &mut Connection<IO>,
+        mut body: BodyReader,
     ) -> Result<S, Stopped> {
         let mut buffer = vec![0; PIECE_SIZE];
         loop {
-            let piece = connection.recv_body(&mut buffer).await;
+            let piece = body.recv(connection, &mut buffer).await;
             let (n, trailer) = match piece.map_err(Stopped::Connection)? {
                 Piece::Data(n) => (n, None),
                 Piece::End(n, trailer) => (n, Some(trailer)),

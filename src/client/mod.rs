@@ -20,6 +20,7 @@ mod administration;
 mod back_off;
 mod base;
 mod begin;
+mod coded;
 mod connect;
 mod download;
 mod earlier;
@@ -128,6 +129,8 @@ impl Options {
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
+    /// Bodies are compressed where that pays.
+    compresses: bool,
 }
 
 struct Shared {
@@ -156,6 +159,7 @@ impl Client {
                 was_connected: AtomicBool::new(false),
                 preferred: AtomicUsize::new(0),
             }),
+            compresses: false,
         })
     }
 

@@ -15,7 +15,7 @@ use super::parts::{Run, Work};
 use super::retry::{Observer, Patience};
 use super::send_parts::Failed;
 use super::sidecar::Sidecar;
-use super::upload::sync_time;
+use super::upload::{on_thread, sync_time};
 use super::{Client, ClientError, request_id, streams};
 use crate::connection::Connection;
 use crate::label::DedupId;
@@ -222,15 +222,24 @@ impl Client {
 
     pub(super) async fn send_run(&self, job: &Job, run: Run) -> Result<(), ClientError> {
         let sender = job.sender()?;
+        let mut link = self.link().await?;
+        let tries = self.compresses && link.takes_zstd();
+        let looked = on_thread(move || {
+            let encoding = tries.then(|| sender.choose(run)).flatten();
+            Ok((sender, encoding))
+        });
+        let (sender, encoding) = looked.await.map_err(ClientError::Source)?;
         let write = Op::Write(Write {
             upload: job.upload,
             offset: run.offset,
             size: run.size,
             patch: sender.is_patching(),
+            encoding,
         });
-        let mut link = self.link().await?;
         let id = link.queue(write);
-        let work = async move |connection: &mut Connection<_>| sender.send(connection, run).await;
+        let work = async move |connection: &mut Connection<_>| {
+            sender.send(connection, run, encoding).await
+        };
         let moved = link.on_thread(work).await;
         let (mut link, sent) = moved.map_err(|error| self.lost(error))?;
         let failed = match sent {

@@ -13,7 +13,7 @@ use super::{Client, ClientError, Delivery};
 use crate::connection::Connection;
 use crate::digest::Hasher;
 use crate::path::RemotePath;
-use crate::protocol::{ErrorCode, FileInfo, Get, Op, Start, Trailer};
+use crate::protocol::{ErrorCode, FileInfo, Get, Got, Op, Start, Trailer};
 
 impl Client {
     /// Reads a range of a file into anything that can be written: `length` bytes from `offset` on, or
@@ -35,9 +35,11 @@ impl Client {
             offset,
             length,
             if_version,
+            accept: self.accept(),
             ..Get::whole(path.clone())
         });
-        let (link, file) = self.begin_once::<FileInfo>(get).await?;
+        let (link, got) = self.begin_once::<Got>(get).await?;
+        let (file, body) = self.body_of(got)?;
         if file.path != *path {
             return Err(ClientError::Misplaced("another file than was asked for"));
         }
@@ -48,7 +50,7 @@ impl Client {
         let left = left.ok_or(ClientError::Misplaced("a range behind the end of its file"))?;
         let size = length.unwrap_or(left).min(left);
         let receive_all = async move |connection: &mut Connection<_>| {
-            let received = receive(connection, &mut sink, size).await;
+            let received = receive(connection, body, &mut sink, size).await;
             received.map(|received| (received, sink))
         };
         let moved = link.on_thread(receive_all).await;
@@ -87,19 +89,21 @@ impl Client {
             let get = Op::Get(Get {
                 offset,
                 if_version: begun.as_ref().and_then(|file| file.version),
+                accept: self.accept(),
                 ..Get::whole(path.clone())
             });
-            let (link, file) = match self.begin_once::<FileInfo>(get).await {
+            let (link, got) = match self.begin_once::<Got>(get).await {
                 Err(error) => {
                     patience.wait(error).await?;
                     continue;
                 }
                 Ok(answered) => answered,
             };
+            let (file, body) = self.body_of(got)?;
             let file = begun.get_or_insert(file).clone();
             let receive_rest = async move |connection: &mut Connection<_>| {
                 let size = file.size;
-                let received = receive_behind(connection, &mut sink, size, &mut hasher).await;
+                let received = receive_behind(connection, body, &mut sink, size, &mut hasher).await;
                 (received, sink, hasher, file)
             };
             let moved = link.on_thread(receive_rest).await;

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use super::get_parts::Job;
 use super::parts::Run;
-use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
+use crate::connection::{BodyReader, Connection, ConnectionError, PIECE_SIZE, Piece};
 use crate::digest::{Digest, PartHasher};
 use crate::protocol::{ErrorCode, Trailer};
 use crate::socket::Transport;
@@ -24,13 +24,14 @@ impl Job {
     pub(super) async fn receive<IO: Transport>(
         &self,
         connection: &mut Connection<IO>,
+        mut body: BodyReader,
         run: Run,
     ) -> Result<Option<Digest>, Stopped> {
         let mut offset = run.offset;
         let mut hasher = PartHasher::at(offset);
         let mut buffer = vec![0; PIECE_SIZE];
         loop {
-            let piece = connection.recv_body(&mut buffer).await;
+            let piece = body.recv(connection, &mut buffer).await;
             let (n, trailer) = match piece.map_err(Stopped::Connection)? {
                 Piece::Data(n) => (n, None),
                 Piece::End(n, trailer) => (n, Some(trailer)),

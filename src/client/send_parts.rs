@@ -14,10 +14,11 @@ use super::patch::PatchEncoder;
 use super::put_parts::Job;
 use super::retry::Observer;
 use super::sidecar::Sidecar;
-use crate::connection::{Connection, ConnectionError, PIECE_SIZE};
+use crate::compression::pays;
+use crate::connection::{BodyWriter, Connection, ConnectionError, PIECE_SIZE};
 use crate::delta::chunks;
 use crate::digest::PartHasher;
-use crate::protocol::{ErrorCode, Trailer};
+use crate::protocol::{Encoding, ErrorCode, Trailer};
 use crate::socket::Transport;
 
 impl Job {
@@ -75,15 +76,18 @@ impl Sender {
         &self,
         connection: &mut Connection<IO>,
         run: Run,
+        encoding: Option<Encoding>,
     ) -> Result<Option<Failed>, ConnectionError> {
+        let mut body = BodyWriter::new(encoding)?;
+        let to = (&mut *connection, &mut body);
         let mut passing = Passing {
             sender: self,
             offset: run.offset,
             hasher: PartHasher::at(run.offset),
         };
         let sent = match &self.base {
-            Some(base) => self.send_patch(connection, run, base, &mut passing).await?,
-            None => self.send_bytes(connection, run, &mut passing).await?,
+            Some(base) => self.send_patch(to, run, base, &mut passing).await?,
+            None => self.send_bytes(to, run, &mut passing).await?,
         };
         let trailer = match &sent {
             Ok(Some(size)) => Trailer::Range { size: *size },
@@ -92,15 +96,20 @@ impl Sender {
                 abort: ErrorCode::Unavailable,
             },
         };
-        connection.queue_trailer(&trailer);
-        connection.flush().await?;
+        body.end(connection, &trailer).await?;
         Ok(sent.err())
+    }
+
+    /// How a run is best sent to a server that takes what is compressed. Blocks.
+    pub(super) fn choose(&self, run: Run) -> Option<Encoding> {
+        let read = |sample: &mut [u8], at| self.file.read_at(sample, run.offset + at);
+        pays(run.size, read).then_some(Encoding::Zstd)
     }
 
     /// Gives the size of the body, if all of it was sent.
     async fn send_bytes<IO: Transport>(
         &self,
-        connection: &mut Connection<IO>,
+        (connection, body): (&mut Connection<IO>, &mut BodyWriter),
         run: Run,
         passing: &mut Passing<'_>,
     ) -> Result<Result<Option<u64>, Failed>, ConnectionError> {
@@ -119,7 +128,7 @@ impl Sender {
                 Err(error) => return Ok(Err(Failed::Source(error))),
             }
             passing.take(piece);
-            connection.send_data(piece).await?;
+            body.send(connection, piece).await?;
             passing.count(piece.len());
         }
         Ok(Ok(Some(run.size)))
@@ -128,7 +137,7 @@ impl Sender {
     /// The same, but for what the base has.
     async fn send_patch<IO: Transport>(
         &self,
-        connection: &mut Connection<IO>,
+        (connection, body): (&mut Connection<IO>, &mut BodyWriter),
         run: Run,
         base: &Base,
         passing: &mut Passing<'_>,
@@ -149,14 +158,14 @@ impl Sender {
             encoder.push(&name, &bytes);
             passing.count(bytes.len());
             if encoder.body().len() >= PIECE_SIZE {
-                size += send_all(connection, encoder.body()).await?;
+                size += send_all(connection, body, encoder.body()).await?;
             }
         }
         if passing.offset < run.end() {
             return Ok(Err(Failed::Changed));
         }
         encoder.finish();
-        size += send_all(connection, encoder.body()).await?;
+        size += send_all(connection, body, encoder.body()).await?;
         Ok(Ok(Some(size)))
     }
 }
@@ -164,13 +173,14 @@ impl Sender {
 /// Sends what is in the buffer, and empties it.
 async fn send_all<IO: Transport>(
     connection: &mut Connection<IO>,
-    body: &mut Vec<u8>,
+    body: &mut BodyWriter,
+    steps: &mut Vec<u8>,
 ) -> Result<u64, ConnectionError> {
-    for piece in body.chunks(PIECE_SIZE) {
-        connection.send_data(piece).await?;
+    for piece in steps.chunks(PIECE_SIZE) {
+        body.send(connection, piece).await?;
     }
-    let size = body.len() as u64;
-    body.clear();
+    let size = steps.len() as u64;
+    steps.clear();
     Ok(size)
 }
 

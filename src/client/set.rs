@@ -26,7 +26,11 @@ impl Client {
         source: impl Read + Send + 'static,
         size: Option<u64>,
     ) -> Result<Staged, ClientError> {
-        self.upload(Op::Stage(Stage { size }), source, size).await
+        let request = Op::Stage(Stage {
+            size,
+            encoding: None,
+        });
+        self.upload(request, source, size).await
     }
 
     /// Commits a set of at most [`MEMBERS_MAX`]. Every file of it has changed when this returns; else

@@ -8,7 +8,7 @@ use super::download::Downloaded;
 use super::{Client, ClientError, request_id};
 use crate::label::DedupId;
 use crate::path::RemotePath;
-use crate::protocol::{Append, Attributes, Conditions, FileInfo, Get, Op, Put};
+use crate::protocol::{Append, Attributes, Conditions, FileInfo, Get, Got, Op, Put};
 
 /// How a put is to be done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -85,6 +85,7 @@ impl Client {
             if_size,
             size,
             request_id: request_id::fresh(),
+            encoding: None,
         });
         self.upload(request, source, size).await
     }
@@ -102,12 +103,15 @@ impl Client {
         path: &RemotePath,
         sink: W,
     ) -> Result<(FileInfo, W), ClientError> {
-        let request = Op::Get(Get::whole(path.clone()));
+        let request = Op::Get(Get {
+            accept: self.accept(),
+            ..Get::whole(path.clone())
+        });
         let Downloaded {
-            answer,
+            answer: Got { file: answer, .. },
             digest,
             sink,
-        } = self.download::<FileInfo, W>(request, sink).await?;
+        } = self.download::<Got, W>(request, sink).await?;
         let file = FileInfo {
             digest: Some(digest),
             ..answer
@@ -128,5 +132,6 @@ fn put_request(path: &RemotePath, options: PutOptions) -> Op {
         if_version,
         attributes: options.attributes,
         request_id: options.request_id.or_else(request_id::fresh),
+        encoding: None,
     })
 }

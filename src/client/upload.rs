@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::coded::sampled;
 use super::{Client, ClientError, Link};
-use crate::connection::{Connection, ConnectionError, PIECE_SIZE};
+use crate::compression::pays_in_memory;
+use crate::connection::{BodyWriter, Connection, ConnectionError, PIECE_SIZE};
 use crate::digest::{Digest, Hasher};
-use crate::protocol::{ErrorCode, Op, Trailer};
+use crate::protocol::{Encoding, ErrorCode, Op, Trailer};
 use crate::socket::Transport;
 
 /// Largest body that is not worth a thread of its own.
@@ -35,19 +37,42 @@ impl Client {
     /// Dropping the future gives the body up; nothing is done unless all was sent already.
     pub(super) async fn upload<T: DeserializeOwned>(
         &self,
-        request: Op,
+        mut request: Op,
         source: impl Read + Send + 'static,
         size: Option<u64>,
     ) -> Result<T, ClientError> {
+        if self.may_compress(size) && request.encoding_mut().is_some() {
+            let link = self.link().await?;
+            if link.takes_zstd() {
+                let (encoding, source) = sampled(source).await.map_err(ClientError::Source)?;
+                return self.send_body(link, request, source, encoding).await;
+            }
+            self.keep(link);
+        }
         if let Some(size) = size.filter(|size| *size <= SMALL_SIZE_MAX) {
             let content = on_thread(move || read_small(source, size)).await;
             return self
                 .upload_small(request, &content.map_err(ClientError::Source)?)
                 .await;
         }
-        let mut link = self.link().await?;
+        let link = self.link().await?;
+        self.send_body(link, request, source, None).await
+    }
+
+    /// Sends a request with all of `source` as its body, so encoded, on a thread of its own.
+    async fn send_body<T: DeserializeOwned>(
+        &self,
+        mut link: Link,
+        mut request: Op,
+        source: impl Read + Send + 'static,
+        encoding: Option<Encoding>,
+    ) -> Result<T, ClientError> {
+        if let Some(said) = request.encoding_mut() {
+            *said = encoding;
+        }
         let id = link.queue(request);
-        let send_all = async move |connection: &mut Connection<_>| send(connection, source).await;
+        let send_all =
+            async move |connection: &mut Connection<_>| send(connection, source, encoding).await;
         let moved = link.on_thread(send_all).await;
         let (mut link, sent) = moved.map_err(|error| self.lost(error))?;
         let (sent, n_sent) = match sent {
@@ -67,10 +92,20 @@ impl Client {
     /// anything.
     pub(super) async fn upload_bytes<T: DeserializeOwned>(
         &self,
-        request: Op,
+        mut request: Op,
         content: impl AsRef<[u8]> + Send + 'static,
     ) -> Result<T, ClientError> {
         let size = content.as_ref().len() as u64;
+        if self.may_compress(Some(size)) && request.encoding_mut().is_some() {
+            let link = self.link().await?;
+            let takes_zstd = link.takes_zstd();
+            let looked = on_thread(move || {
+                let pays = takes_zstd && pays_in_memory(content.as_ref());
+                Ok((pays.then_some(Encoding::Zstd), io::Cursor::new(content)))
+            });
+            let (encoding, source) = looked.await.map_err(ClientError::Source)?;
+            return self.send_body(link, request, source, encoding).await;
+        }
         if size > SMALL_SIZE_MAX {
             let source = io::Cursor::new(content);
             return self.upload(request, source, Some(size)).await;
@@ -127,7 +162,9 @@ impl Client {
 async fn send<IO: Transport>(
     connection: &mut Connection<IO>,
     mut source: impl Read,
+    encoding: Option<Encoding>,
 ) -> Result<(Sent, u64), ConnectionError> {
+    let mut body = BodyWriter::new(encoding)?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; PIECE_SIZE];
     let stopped = loop {
@@ -140,7 +177,7 @@ async fn send<IO: Transport>(
             break Sent::Refused;
         }
         hasher.update(&buffer[..n]);
-        connection.send_data(&buffer[..n]).await?;
+        body.send(connection, &buffer[..n]).await?;
         if n < buffer.len() {
             break Sent::Whole;
         }
@@ -154,8 +191,7 @@ async fn send<IO: Transport>(
             abort: ErrorCode::Unavailable,
         },
     };
-    connection.queue_trailer(&trailer);
-    connection.flush().await?;
+    body.end(connection, &trailer).await?;
     Ok((stopped, hasher.size()))
 }
 

@@ -29,6 +29,7 @@ impl Service {
             if_version: None,
             attributes: None,
             request_id: append.request_id.clone(),
+            encoding: None,
         };
         self.plan_put(who, &put)?;
         if let Some(id) = &append.request_id

@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::job::CommitError;
+use crate::compression::CompressionError;
 use crate::content::ContentId;
 use crate::index::IndexError;
 use crate::label::{CursorName, LabelError};
@@ -60,6 +61,8 @@ pub enum OpError {
     Aborted(ErrorCode),
     #[error("{0}")]
     BadRequest(&'static str),
+    #[error(transparent)]
+    Compression(CompressionError),
     #[error("{path} has {size} bytes: none is at {offset}")]
     BehindEnd {
         path: RemotePath,
@@ -190,6 +193,7 @@ impl OpError {
             | Self::Member { .. }
             | Self::MemberLine { .. }
             | Self::Packed(_)
+            | Self::Compression(_)
             | Self::PackedLine { .. } => ErrorCode::BadRequest,
             Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::Mismatch { .. } => ErrorCode::DigestMismatch,

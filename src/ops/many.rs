@@ -85,7 +85,7 @@ impl Service {
         let longest = longest.map(|id| id.nth(MANY_FILES_MAX)).transpose();
         longest.map_err(OpError::Label)?;
         let allowance = if request.stage {
-            self.plan_stage(who, Stage { size: None })?
+            self.plan_stage(who, Stage::default())?
         } else {
             Allowance {
                 size: None,

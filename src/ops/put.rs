@@ -151,6 +151,7 @@ impl Service {
             if_version: None,
             attributes: None,
             request_id: request.request_id.clone(),
+            encoding: None,
         };
         let source = Get {
             if_version: request.if_version,

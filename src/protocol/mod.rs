@@ -4,6 +4,7 @@
 //! writer.
 
 mod answer;
+mod encoding;
 mod event;
 mod frame;
 mod json;
@@ -17,6 +18,7 @@ pub use answer::{
     Committed, CursorLag, DamagedRecord, Fetched, LogStats, LogVerified, Published, PublishedLines,
     Reconciled, RefusedLine, Staged, Subscribed, TopicInfo, TopicPage,
 };
+pub use encoding::{Encoding, FEATURE_ZSTD, Got, GotMany};
 pub use event::{Attachment, Event, FileChange, FileState, Heartbeat, Lost, Notice};
 pub use frame::{
     DATA_SIZE_MAX, Frame, FrameError, HEADER_SIZE, Header, Kind, MESSAGE_SIZE_MAX, TRAILER_SIZE_MAX,

@@ -16,6 +16,7 @@ impl Session {
         id: u64,
         append: Append,
     ) -> Result<(Connection<IO>, Outcome), SessionError> {
+        let encoding = append.encoding;
         let who = Arc::clone(&self.identity);
         let plan = move |service: &Service| service.plan_append(&who, &append);
         let (plan, file) = match self.shared.service.blocking(plan).await {
@@ -31,7 +32,8 @@ impl Session {
         let allowance = plan.allowance();
         let commit =
             move |service: &Service, staged| Ok::<Committing, _>(service.commit_put(*plan, staged));
-        let received = self.receive(connection, allowance, file, commit).await?;
+        let into = (allowance, file);
+        let received = self.receive(connection, encoding, into, commit).await?;
         let (mut connection, progress, committing) = received;
         let committing = match committing {
             Ok(committing) => committing,

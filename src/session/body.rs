@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use tokio::time::timeout;
 
+use super::coded::Arriving;
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
 use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
 use crate::digest::Digest;
 use crate::ops::{Allowance, Committing, OpError, OpenFile, Service, StagedContent, check_trailer};
-use crate::protocol::{ErrorCode, ErrorReply, Put, Reply, Trailer};
+use crate::protocol::{Encoding, ErrorCode, ErrorReply, Put, Reply, Trailer};
 use crate::socket::Transport;
 
 /// Bytes of a refused body that are read away: more than any socket buffers hold.
@@ -42,7 +43,8 @@ impl Session {
         let allowance = plan.allowance();
         let commit =
             move |service: &Service, staged| Ok::<Committing, _>(service.commit_put(plan, staged));
-        let received = self.receive(connection, allowance, None, commit).await?;
+        let into = (allowance, None);
+        let received = self.receive(connection, put.encoding, into, commit).await?;
         let (mut connection, progress, committing) = received;
         let committing = match committing {
             Ok(committing) => committing,
@@ -58,16 +60,18 @@ impl Session {
     pub(super) async fn receive<IO: Transport, T: Send + 'static>(
         &self,
         connection: Connection<IO>,
-        allowance: Allowance,
-        behind: Option<OpenFile>,
+        encoding: Option<Encoding>,
+        (allowance, behind): (Allowance, Option<OpenFile>),
         hand_on: impl FnOnce(&Service, StagedContent) -> Result<T, OpError> + Send + 'static,
     ) -> Result<Received<IO, T>, SessionError> {
         let is_small = allowance
             .size()
             .is_some_and(|size| size <= PIECE_SIZE as u64);
-        if !is_small {
+        // A compressed body needs the memory and the time of a large one.
+        if !is_small || encoding.is_some() {
+            let into = (allowance, behind);
             return self
-                .receive_on_thread(connection, allowance, behind, hand_on)
+                .receive_on_thread(connection, encoding, into, hand_on)
                 .await;
         }
         let received = self.receive_small(connection).await?;
@@ -113,8 +117,8 @@ impl Session {
     async fn receive_on_thread<IO: Transport, T: Send + 'static>(
         &self,
         connection: Connection<IO>,
-        allowance: Allowance,
-        behind: Option<OpenFile>,
+        encoding: Option<Encoding>,
+        (allowance, behind): (Allowance, Option<OpenFile>),
         hand_on: impl FnOnce(&Service, StagedContent) -> Result<T, OpError> + Send + 'static,
     ) -> Result<Received<IO, T>, SessionError> {
         let slot = match self.transfer_slot().await {
@@ -124,28 +128,28 @@ impl Session {
         let service = Arc::clone(&self.shared.service);
         let work = async move |connection: &mut Connection<IO>| {
             let _slot = slot;
-            let mut staging = match service.begin_behind(allowance, behind) {
-                Ok(staging) => staging,
+            let begun = Arriving::new(encoding, allowance.size()).and_then(|body| {
+                let staging = service.begin_behind(allowance, behind)?;
+                Ok((body, staging))
+            });
+            let (mut body, mut staging) = match begun {
+                Ok(begun) => begun,
                 Err(error) => return Ok((Progress::Open, Err(error))),
             };
-            let mut buffer = vec![0; PIECE_SIZE];
             loop {
-                let (n, trailer) = match connection.recv_body(&mut buffer).await? {
-                    Piece::Data(n) => (n, None),
-                    Piece::End(n, trailer) => (n, Some(trailer)),
-                };
-                let progress = if trailer.is_some() {
-                    Progress::Ended
-                } else {
-                    Progress::Open
-                };
-                if let Err(error) = staging.write(&buffer[..n]) {
-                    return Ok((progress, Err(error)));
-                }
-                if let Some(trailer) = trailer {
-                    let staged = staging.seal(&trailer);
-                    let handed_on = staged.and_then(|staged| hand_on(&service, staged));
-                    return Ok((progress, handed_on));
+                let next = body.next(connection).await?;
+                let taken = next.and_then(|(piece, trailer)| {
+                    staging.write(piece)?;
+                    Ok(trailer)
+                });
+                match taken {
+                    Ok(None) => {}
+                    Ok(Some(trailer)) => {
+                        let staged = staging.seal(&trailer);
+                        let handed_on = staged.and_then(|staged| hand_on(&service, staged));
+                        return Ok((Progress::Ended, handed_on));
+                    }
+                    Err(error) => return Ok((body.progress(), Err(error))),
                 }
             }
         };
@@ -254,7 +258,7 @@ pub(super) fn last_reply(fault: &ConnectionError) -> Option<ErrorReply> {
         | ConnectionError::OutOfPlace { .. }
         | ConnectionError::Trailer(_) => ErrorCode::BadFrame,
         ConnectionError::TooSlow { .. } => ErrorCode::Busy,
-        ConnectionError::RefusedBody => ErrorCode::BadRequest,
+        ConnectionError::RefusedBody | ConnectionError::Body(_) => ErrorCode::BadRequest,
         ConnectionError::Truncated | ConnectionError::ThreadLost | ConnectionError::Io(_) => {
             return None;
         }

@@ -8,10 +8,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
-use crate::connection::{Connection, ConnectionError, PIECE_SIZE};
+use crate::compression::{CONTENT_SIZE_MIN, pays};
+use crate::connection::{BodyWriter, Connection, ConnectionError, PIECE_SIZE};
 use crate::digest::{Digest, Hasher};
 use crate::ops::{OpError, Service};
-use crate::protocol::{ErrorCode, Fetch, Get, Reply, Trailer};
+use crate::protocol::{Encoding, ErrorCode, Fetch, Get, Got, Reply, Trailer};
 use crate::socket::Transport;
 use crate::store::Content;
 
@@ -21,6 +22,8 @@ struct Outgoing {
     offset: u64,
     size: u64,
     trail: Trail,
+    /// What it may be compressed as.
+    accepted: Option<Encoding>,
 }
 
 /// How the body ends.
@@ -65,10 +68,12 @@ impl Session {
                 offset,
                 size,
                 trail,
+                accepted: Encoding::accepted(&get.accept),
             };
             Ok((file.info, outgoing))
         };
-        self.answer_with_content(connection, id, open).await
+        let answer = |file, encoding| Got { file, encoding };
+        self.answer_with_content(connection, id, open, answer).await
     }
 
     pub(super) async fn fetch<IO: Transport>(
@@ -85,42 +90,47 @@ impl Session {
                 offset: 0,
                 size: fetched.size,
                 trail: Trail::Whole(Some(fetched.digest)),
+                accepted: None,
             };
             Ok((fetched, outgoing))
         };
-        self.answer_with_content(connection, id, open).await
+        let answer = |fetched, _| fetched;
+        self.answer_with_content(connection, id, open, answer).await
     }
 
-    async fn answer_with_content<IO: Transport, T: Serialize + Send + 'static>(
+    /// `answer` makes the answer of what was opened, and of how the body behind it is compressed.
+    async fn answer_with_content<IO: Transport, T: Send + 'static, A: Serialize>(
         &self,
         mut connection: Connection<IO>,
         id: u64,
         open: impl FnOnce(&Service) -> Result<(T, Outgoing), OpError> + Send + 'static,
+        answer: impl FnOnce(T, Option<Encoding>) -> A + Send + 'static,
     ) -> Result<(Connection<IO>, Outcome), SessionError> {
         let opened = self.shared.service.blocking(move |service| {
-            let (answer, outgoing) = open(service)?;
-            let small = (outgoing.size <= PIECE_SIZE as u64).then(|| outgoing.read_small());
-            Ok((answer, outgoing, small))
+            let (opened, outgoing) = open(service)?;
+            let small = outgoing.is_small().then(|| outgoing.read_small());
+            Ok((opened, outgoing, small))
         });
-        let (answer, outgoing) = match opened.await {
+        let (opened, outgoing) = match opened.await {
             Err(error) => return refused(connection, id, error).await,
-            Ok((answer, _, Some((content, trailer)))) => {
-                queue_reply(&mut connection, Some(id), Reply::Ok(&answer));
+            Ok((opened, _, Some((content, trailer)))) => {
+                queue_reply(&mut connection, Some(id), Reply::Ok(answer(opened, None)));
                 connection.queue_data(&content);
                 connection.queue_trailer(&trailer);
                 connection.flush().await?;
                 return Ok((connection, Ok(())));
             }
-            Ok((answer, outgoing, None)) => (answer, outgoing),
+            Ok((opened, outgoing, None)) => (opened, outgoing),
         };
         let slot = match self.transfer_slot().await {
             Ok(slot) => slot,
             Err(error) => return refused(connection, id, error).await,
         };
-        queue_reply(&mut connection, Some(id), Reply::Ok(&answer));
         let work = async move |connection: &mut Connection<IO>| {
             let _slot = slot;
-            outgoing.send(connection).await
+            let encoding = outgoing.choose();
+            queue_reply(connection, Some(id), Reply::Ok(answer(opened, encoding)));
+            outgoing.send(connection, encoding).await
         };
         let (connection, sent) = connection.on_thread(&self.shared.stop, work).await?;
         sent?;
@@ -154,7 +164,9 @@ impl Outgoing {
     async fn send<IO: Transport>(
         &self,
         connection: &mut Connection<IO>,
+        encoding: Option<Encoding>,
     ) -> Result<(), ConnectionError> {
+        let mut body = BodyWriter::new(encoding)?;
         let mut buffer = vec![0; PIECE_SIZE];
         let mut hasher = matches!(self.trail, Trail::Whole(None)).then(Hasher::new);
         let mut sent = 0;
@@ -166,21 +178,31 @@ impl Outgoing {
             let n = match self.content.read_at(buffer, self.offset + sent) {
                 Ok(n) if n > 0 => n,
                 _ => {
-                    connection.queue_trailer(&Trailer::Abort {
-                        abort: ErrorCode::Changed,
-                    });
-                    return connection.flush().await;
+                    let abort = ErrorCode::Changed;
+                    return body.end(connection, &Trailer::Abort { abort }).await;
                 }
             };
             if let Some(hasher) = &mut hasher {
                 hasher.update(&buffer[..n]);
             }
-            connection.send_data(&buffer[..n]).await?;
+            body.send(connection, &buffer[..n]).await?;
             sent += n as u64;
         }
         let digest_of_sent = || hasher.unwrap_or_default().digest();
-        connection.queue_trailer(&self.trail.of(self.size, digest_of_sent));
-        connection.flush().await
+        let trailer = self.trail.of(self.size, digest_of_sent);
+        body.end(connection, &trailer).await
+    }
+
+    /// Whether it needs no thread of its own: compressing does.
+    const fn is_small(&self) -> bool {
+        let may_shrink = self.accepted.is_some() && self.size >= CONTENT_SIZE_MIN;
+        self.size <= PIECE_SIZE as u64 && !may_shrink
+    }
+
+    /// How it is sent. Blocks.
+    fn choose(&self) -> Option<Encoding> {
+        let read = |sample: &mut [u8], at| self.content.read_at(sample, self.offset + at);
+        self.accepted.filter(|_| pays(self.size, read))
     }
 
     fn read_small(&self) -> (Vec<u8>, Trailer) {

@@ -5,13 +5,15 @@
 use std::sync::Arc;
 
 use super::body::Progress;
+use super::coded::Arriving;
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
-use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
+use crate::compression::pays_in_memory;
+use crate::connection::{BodyWriter, Connection, ConnectionError, PIECE_SIZE};
 use crate::digest::Hasher;
 use crate::identity::Identity;
 use crate::ops::{ManyPuts, OpError, Puts, Service};
 use crate::path::RemotePath;
-use crate::protocol::{GetMany, PutMany, Reply, Trailer};
+use crate::protocol::{Encoding, GetMany, GotMany, PutMany, Reply, Trailer};
 use crate::socket::Transport;
 
 /// Bytes of files that are read before they are sent, and those of the file that goes over it.
@@ -34,7 +36,7 @@ impl Session {
         };
         let work = async move |connection: &mut Connection<IO>| {
             let _slot = slot;
-            receive(connection, puts).await
+            receive(connection, puts, request.encoding).await
         };
         let (connection, received) = connection.on_thread(&self.shared.stop, work).await?;
         let (mut connection, progress, puts) = match received {
@@ -72,12 +74,16 @@ impl Session {
                 return Ok((connection, outcome));
             }
         };
-        queue_reply(&mut connection, Some(id), Reply::Ok(serde_json::Map::new()));
         let service = Arc::clone(&self.shared.service);
         let who = Arc::clone(&self.identity);
         let work = async move |connection: &mut Connection<IO>| {
             let _slot = slot;
-            send(connection, &service, &who, &request.paths).await
+            let files = Files {
+                service: &service,
+                who: &who,
+                rest: request.paths.iter(),
+            };
+            send(connection, id, files, Encoding::accepted(&request.accept)).await
         };
         let (connection, sent) = connection.on_thread(&self.shared.stop, work).await?;
         sent?;
@@ -89,47 +95,69 @@ impl Session {
 async fn receive<IO: Transport>(
     connection: &mut Connection<IO>,
     mut puts: Puts,
+    encoding: Option<Encoding>,
 ) -> Result<(Progress, Result<ManyPuts, OpError>), ConnectionError> {
-    let mut buffer = vec![0; PIECE_SIZE];
+    // What all the files may have is the limit of the body.
+    let mut body = match Arriving::new(encoding, None) {
+        Ok(body) => body,
+        Err(error) => return Ok((Progress::Open, Err(error))),
+    };
     loop {
-        let (n, trailer) = match connection.recv_body(&mut buffer).await? {
-            Piece::Data(n) => (n, None),
-            Piece::End(n, trailer) => (n, Some(trailer)),
-        };
-        let taken = puts.take(&buffer[..n]);
-        match (taken, trailer) {
-            (Ok(()), None) => {}
-            (Err(error), None) => return Ok((Progress::Open, Err(error))),
-            (Err(error), Some(_)) => return Ok((Progress::Ended, Err(error))),
-            (Ok(()), Some(trailer)) => return Ok((Progress::Ended, puts.finish(&trailer))),
+        let next = body.next(connection).await?;
+        let taken = next.and_then(|(piece, trailer)| {
+            puts.take(piece)?;
+            Ok(trailer)
+        });
+        match taken {
+            Ok(None) => {}
+            Ok(Some(trailer)) => return Ok((Progress::Ended, puts.finish(&trailer))),
+            Err(error) => return Ok((body.progress(), Err(error))),
+        }
+    }
+}
+
+/// Files that are asked for.
+struct Files<'a> {
+    service: &'a Service,
+    who: &'a Identity,
+    rest: std::slice::Iter<'a, RemotePath>,
+}
+
+impl Files<'_> {
+    /// Packs the next of them; nothing when all are.
+    fn pack(&mut self, packed: &mut Vec<u8>) {
+        packed.clear();
+        while packed.len() < READ_AHEAD_SIZE
+            && let Some(path) = self.rest.next()
+        {
+            self.service.pack_file(self.who, path, packed);
         }
     }
 }
 
 async fn send<IO: Transport>(
     connection: &mut Connection<IO>,
-    service: &Service,
-    who: &Identity,
-    paths: &[RemotePath],
+    id: u64,
+    mut files: Files<'_>,
+    accepted: Option<Encoding>,
 ) -> Result<(), ConnectionError> {
     let mut hasher = Hasher::new();
     let mut packed = Vec::with_capacity(READ_AHEAD_SIZE);
-    let mut rest = paths.iter().peekable();
-    while rest.peek().is_some() {
-        packed.clear();
-        while packed.len() < READ_AHEAD_SIZE
-            && let Some(path) = rest.next()
-        {
-            service.pack_file(who, path, &mut packed);
-        }
+    files.pack(&mut packed);
+    // The first files stand for all of them.
+    let encoding = accepted.filter(|_| pays_in_memory(&packed));
+    queue_reply(connection, Some(id), Reply::Ok(GotMany { encoding }));
+    let mut body = BodyWriter::new(encoding)?;
+    while !packed.is_empty() {
         hasher.update(&packed);
         for piece in packed.chunks(PIECE_SIZE) {
-            connection.send_data(piece).await?;
+            body.send(connection, piece).await?;
         }
+        files.pack(&mut packed);
     }
-    connection.queue_trailer(&Trailer::Whole {
+    let trailer = Trailer::Whole {
         size: hasher.size(),
         digest: hasher.digest(),
-    });
-    connection.flush().await
+    };
+    body.end(connection, &trailer).await
 }

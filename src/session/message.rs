@@ -49,7 +49,8 @@ impl Session {
         } else {
             let allowance = plan.allowance();
             let hand_on = move |service: &Service, staged| service.publish_staged(&plan, staged);
-            self.receive(connection, allowance, None, hand_on).await?
+            self.receive(connection, None, (allowance, None), hand_on)
+                .await?
         };
         let mut connection = connection;
         let published = match published {
@@ -152,7 +153,8 @@ impl Session {
         };
         let who = Arc::clone(&self.identity);
         let keep = move |service: &Service, staged| service.keep_staged(&who, staged);
-        let received = self.receive(connection, allowance, None, keep).await?;
+        let into = (allowance, None);
+        let received = self.receive(connection, stage.encoding, into, keep).await?;
         let (mut connection, progress, staged) = received;
         let staged = match staged {
             Ok(staged) => staged,

@@ -6,6 +6,7 @@
 
 mod append;
 mod body;
+mod coded;
 mod content;
 mod delta;
 mod description;
@@ -30,8 +31,8 @@ use crate::identity::Identity;
 use crate::log::cursors::Reading;
 use crate::ops::{OpError, Service, written};
 use crate::protocol::{
-    DATA_SIZE_MAX, ErrorCode, ErrorReply, Greeting, Hello, MESSAGE_SIZE_MAX, Op, Reconcile,
-    Reconciled, Reply, Request, SOFTWARE,
+    DATA_SIZE_MAX, ErrorCode, ErrorReply, FEATURE_ZSTD, Greeting, Hello, MESSAGE_SIZE_MAX, Op,
+    Reconcile, Reconciled, Reply, Request, SOFTWARE,
 };
 use crate::socket::Transport;
 
@@ -342,7 +343,7 @@ impl Session {
                 data_size_max: DATA_SIZE_MAX as u64,
                 file_size_max: self.shared.service.file_size_max(),
             },
-            features: Vec::new(),
+            features: vec![FEATURE_ZSTD.to_owned()],
         }
     }
 }

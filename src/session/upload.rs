@@ -5,14 +5,18 @@
 use std::sync::Arc;
 
 use super::body::Progress;
+use super::coded::Arriving;
 use super::{Outcome, Session, SessionError, queue_done, queue_result};
-use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
+use crate::connection::{Connection, ConnectionError};
 use crate::ops::{OpError, Service, UploadWriter};
 use crate::protocol::{
     Abort, Op, Packed, PatchStep, Status, Trailer, Unpacker, Uploads, Write, Written,
 };
 use crate::socket::Transport;
 
+/// How many bytes a patch that is compressed may have for each byte of its parts, and how many more.
+const PATCH_TIMES: u64 = 2;
+const PATCH_SIZE: u64 = 64 << 10;
 /// Bytes of the base that are copied at a time.
 const COPY_SIZE: usize = 256 << 10;
 
@@ -23,7 +27,13 @@ impl Session {
         id: u64,
         write: Write,
     ) -> Result<(Connection<IO>, Outcome), SessionError> {
-        let is_patch = write.patch;
+        let (is_patch, encoding) = (write.patch, write.encoding);
+        let size_max = if is_patch {
+            let lines = write.size.saturating_mul(PATCH_TIMES);
+            lines.saturating_add(PATCH_SIZE)
+        } else {
+            write.size
+        };
         let who = Arc::clone(&self.identity);
         let plan = move |service: &Service| service.plan_write(&who, &write);
         let planned = match self.shared.service.blocking(plan).await {
@@ -36,12 +46,16 @@ impl Session {
         };
         let work = async move |connection: &mut Connection<IO>| {
             let _slot = slot;
+            let body = match Arriving::new(encoding, Some(size_max)) {
+                Ok(body) => body,
+                Err(error) => return Ok((Progress::Open, Err(error), 0)),
+            };
             let mut sink = PartsSink {
                 writer,
                 patch: is_patch.then(Patch::default),
                 n_received: 0,
             };
-            let received = sink.receive(connection).await;
+            let received = sink.receive(connection, body).await;
             received.map(|(progress, outcome)| (progress, outcome, sink.writer.n_parts()))
         };
         let (mut connection, received) = connection.on_thread(&self.shared.stop, work).await?;
@@ -117,20 +131,18 @@ impl PartsSink {
     async fn receive<IO: Transport>(
         &mut self,
         connection: &mut Connection<IO>,
+        mut body: Arriving,
     ) -> Result<(Progress, Result<(), OpError>), ConnectionError> {
-        let mut buffer = vec![0; PIECE_SIZE];
         loop {
-            let (n, trailer) = match connection.recv_body(&mut buffer).await? {
-                Piece::Data(n) => (n, None),
-                Piece::End(n, trailer) => (n, Some(trailer)),
-            };
-            let taken = self.take(&buffer[..n]);
-            match trailer {
-                None if taken.is_err() => return Ok((Progress::Open, taken)),
-                None => {}
-                Some(trailer) => {
-                    return Ok((Progress::Ended, taken.and_then(|()| self.end(&trailer))));
-                }
+            let next = body.next(connection).await?;
+            let taken = next.and_then(|(piece, trailer)| {
+                self.take(piece)?;
+                trailer.map(|trailer| self.end(&trailer)).transpose()
+            });
+            match taken {
+                Ok(None) => {}
+                Ok(Some(())) => return Ok((Progress::Ended, Ok(()))),
+                Err(error) => return Ok((body.progress(), Err(error))),
             }
         }
     }

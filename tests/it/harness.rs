@@ -179,10 +179,15 @@ impl Server {
 
     /// A command of the client `name`, against this server.
     pub fn client(&self, name: &str, arguments: &[&str]) -> Command {
+        self.client_at(&self.address, name, arguments)
+    }
+
+    /// The same of one that reaches the server by another address.
+    pub fn client_at(&self, address: &str, name: &str, arguments: &[&str]) -> Command {
         let mut command = fsvc();
         command
             .args(arguments)
-            .args(["--server", &self.address, "--as", name, "--tls-dir"]);
+            .args(["--server", address, "--as", name, "--tls-dir"]);
         command.arg(self.certs()).current_dir(self.directory.path());
         // A test that ends a server wants to see what that does; nothing is kept beside the server.
         command.env("FSVC_RETRY_FOR", "0s");

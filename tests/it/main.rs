@@ -31,6 +31,8 @@ mod append_wire;
 mod attack;
 mod bit_rot;
 mod certificates;
+mod compression;
+mod compression_moves;
 mod crash;
 mod crash_messages;
 mod cuts;

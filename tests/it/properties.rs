@@ -57,6 +57,7 @@ fn op() -> impl Strategy<Value = Op> {
                 if_version,
                 attributes: None,
                 request_id: None,
+                encoding: None,
             })
         ),
         name().prop_map(|path| Op::Get(Get::whole(path))),

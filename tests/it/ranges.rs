@@ -1,4 +1,4 @@
-//! Ranges and versions of files (P5.3, P6.8).
+//! Ranges and versions of files (P5.3, P6.9).
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

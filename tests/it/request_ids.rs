@@ -436,7 +436,7 @@ async fn commit_all(
     });
     let mut list = Vec::new();
     for (path, content) in files {
-        let allowance = service.plan_stage(&who, Stage { size: None }).unwrap();
+        let allowance = service.plan_stage(&who, Stage::default()).unwrap();
         let mut staging = service.begin(allowance).unwrap();
         staging.write(content.as_bytes()).unwrap();
         let (size, digest) = (staging.size(), staging.digest());

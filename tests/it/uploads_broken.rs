@@ -391,6 +391,7 @@ fn an_upload_that_nobody_goes_on_with_goes() {
         offset: 0,
         size: PART as u64,
         patch: false,
+        encoding: None,
     };
     let mut writer = service.plan_write(&who("dev"), &planned).unwrap();
     writer.write(b"the beginning of a part").unwrap();

@@ -104,7 +104,7 @@ fn p2_malformed_frames_are_answered_and_end_the_connection() {
 }
 
 #[test]
-fn p6_8_a_whole_body_needs_a_digest_at_its_end() {
+fn p6_9_a_whole_body_needs_a_digest_at_its_end() {
     let server = server();
     let before = snapshot(&server.root());
     let mut raw = Raw::connect(&server, "dev");

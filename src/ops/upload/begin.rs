@@ -42,6 +42,7 @@ impl Service {
             if_version: begin.if_version,
             attributes: None,
             request_id: None,
+            encoding: None,
         };
         self.plan_put(who, &put)?;
         self.look_early(who, begin)?;

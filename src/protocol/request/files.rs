@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::Attributes;
 use crate::label::DedupId;
 use crate::path::{Prefix, RemotePath};
-use crate::protocol::{is_false, is_zero};
+use crate::protocol::{Encoding, is_false, is_zero};
 
 /// What must hold about a file for a change to be made; checked inside the append.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Put {
     /// What makes it the same request when it is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<DedupId>,
+    /// How the body is compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +51,9 @@ pub struct Get {
     pub length: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub if_version: Option<u64>,
+    /// How the body may be compressed; names that are not known are passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accept: Vec<String>,
 }
 
 /// `append`: bytes behind those of a file; a body follows.
@@ -63,6 +69,9 @@ pub struct Append {
     /// What makes it the same request when it is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<DedupId>,
+    /// How the body is compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +149,7 @@ impl Get {
             offset: 0,
             length: None,
             if_version: None,
+            accept: Vec::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::digest::Digest;
 use crate::filter::TopicFilter;
 use crate::label::{CursorName, DedupId};
 use crate::path::{Prefix, RemotePath, Topic};
-use crate::protocol::is_false;
+use crate::protocol::{Encoding, is_false};
 
 /// `publish`: a body follows, the message's content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,11 +139,14 @@ pub struct Last {
 }
 
 /// `stage`: a content for a set; a body follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Stage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// How the body is compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
 }
 
 /// One line of the body of `commit`.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::ContentId;
 use crate::label::DedupId;
 use crate::path::RemotePath;
-use crate::protocol::{is_false, is_zero};
+use crate::protocol::{Encoding, is_false, is_zero};
 
 /// `begin`: an upload of one file, in parts, that outlives its connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct Write {
     /// The body says what to copy from the base, and holds only the rest.
     #[serde(default, skip_serializing_if = "is_false")]
     pub patch: bool,
+    /// How the body is compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
 }
 
 /// `status`: which parts of an upload the server has.
@@ -86,6 +89,9 @@ pub struct PutMany {
     /// What makes it the same request when it is sent again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_id: Option<DedupId>,
+    /// How the body is compressed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<Encoding>,
 }
 
 /// `get_many`: small files; a packed body follows the answer.
@@ -93,6 +99,9 @@ pub struct PutMany {
 #[serde(deny_unknown_fields)]
 pub struct GetMany {
     pub paths: Vec<RemotePath>,
+    /// How the body may be compressed; names that are not known are passed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accept: Vec<String>,
 }
 
 /// `commit`: several files in one step; a list of members follows.

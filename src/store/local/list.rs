@@ -43,21 +43,20 @@ pub(super) fn list(
     for _ in 0..PASSES_MAX {
         let state = State::of(&open.stat().map_err(reading)?);
         let known = after.as_deref().and_then(|after| ahead.take(state, after));
-        let (mut kept, mut more) = match known {
-            Some(known) => known,
-            None => {
-                let n_ahead = n_max.max(ahead::NAMES_MAX);
-                let mut page = Page::new(directory, after.clone(), n_ahead);
+        let (mut kept, mut more) = if let Some(known) = known {
+            known
+        } else {
+            let n_ahead = n_max.max(ahead::NAMES_MAX);
+            let mut page = Page::new(directory, after.clone(), n_ahead);
+            page.read(&mut open).map_err(reading)?;
+            if page.n_unnameable > 0 && page.smallest.len() > n_max {
+                // They are counted page by page.
+                open.rewind();
+                page = Page::new(directory, after, n_max);
                 page.read(&mut open).map_err(reading)?;
-                if page.n_unnameable > 0 && page.smallest.len() > n_max {
-                    // They are counted page by page.
-                    open.rewind();
-                    page = Page::new(directory, after, n_max);
-                    page.read(&mut open).map_err(reading)?;
-                }
-                n_unnameable += page.n_unnameable;
-                (page.smallest.into_sorted_vec(), page.more)
             }
+            n_unnameable += page.n_unnameable;
+            (page.smallest.into_sorted_vec(), page.more)
         };
         if kept.len() > n_max {
             let rest = kept.split_off(n_max);

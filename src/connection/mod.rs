@@ -4,17 +4,21 @@
 //! one end. Nothing is reserved for a length before the length is checked, and no read or write
 //! inside a frame or body waits longer than the stall limit.
 
+mod coded;
+mod thread;
+
 use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::runtime::Handle;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
+pub use coded::{BodyReader, BodyWriter};
+
+use crate::compression::CompressionError;
 use crate::protocol::{FrameError, HEADER_SIZE, Header, JsonError, Kind, Trailer};
 use crate::socket::{Pace, RATE_MIN, Transport};
 
@@ -31,6 +35,9 @@ pub enum ConnectionError {
     OutOfPlace { expected: &'static str, found: Kind },
     #[error("malformed trailer")]
     Trailer(#[from] JsonError),
+    /// The body is at fault: the connection lives.
+    #[error(transparent)]
+    Body(#[from] CompressionError),
     #[error("the connection ended inside a frame or body")]
     Truncated,
     #[error("the peer was too slow: under {RATE_MIN} bytes per second for {stall:?}")]
@@ -312,33 +319,6 @@ impl<IO: Transport> Connection<IO> {
             }
         })
         .await;
-    }
-
-    /// Runs `work` on a thread of its own, with the stream in blocking mode, and gives the
-    /// connection back. The thread ends soon after `stop`, or when the returned future is dropped.
-    ///
-    /// # Errors
-    /// The stream does not take the mode, or the thread panicked; the connection is lost.
-    pub async fn on_thread<T: Send + 'static>(
-        mut self,
-        stop: &CancellationToken,
-        work: impl AsyncFnOnce(&mut Self) -> T + Send + 'static,
-    ) -> Result<(Self, T), ConnectionError> {
-        let stop = stop.child_token();
-        let _stop_on_drop = stop.clone().drop_guard();
-        let runtime = Handle::current();
-        let thread = tokio::task::spawn_blocking(move || {
-            runtime.block_on(async move {
-                self.io.block(self.stall, &stop)?;
-                let value = work(&mut self).await;
-                self.io.unblock()?;
-                Ok((self, value))
-            })
-        });
-        thread
-            .await
-            .map_err(|_| ConnectionError::ThreadLost)?
-            .map_err(ConnectionError::Io)
     }
 
     /// The next frame's header; it stays until its content is taken.
