@@ -1,7 +1,8 @@
-//! Names of directories that were read, and not given yet: the next page is asked for at once.
+//! Names of directories that were read, and may be asked for next: the next page is asked for at once.
 //!
-//! Without them a directory is read once for each page of it. They are used once, and only as long as
-//! the directory is as it was.
+//! Without them a directory is read once for each page of it. A page may end before the last of its
+//! names, so that names are kept until those behind them are asked for; and only as long as the
+//! directory is as it was.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::Stat;
 
 /// Names that are read at a time.
-pub(super) const NAMES_MAX: usize = 4096;
+pub(super) const NAMES_MAX: usize = 8192;
 /// Bytes of names that are kept of one directory.
 const SIZE_MAX: usize = 256 << 10;
 /// Directories of which there are any.
@@ -65,9 +66,14 @@ impl Ahead {
     /// The names behind `after`, and whether there are more behind them.
     pub(super) fn take(&self, directory: State, after: &str) -> Option<(Vec<String>, bool)> {
         let mut rests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |rest: &Rest| rest.directory == directory && rest.after == after;
+        let is_it = |rest: &Rest| {
+            let reaches = !rest.more || rest.names.last().is_some_and(|last| last.as_str() > after);
+            rest.directory == directory && rest.after.as_str() <= after && reaches
+        };
         let at = rests.iter().position(is_it)?;
-        let rest = rests.remove(at)?;
+        let mut rest = rests.remove(at)?;
+        let n_before = rest.names.partition_point(|name| name.as_str() <= after);
+        rest.names.drain(..n_before);
         Some((rest.names, rest.more))
     }
 
@@ -109,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_given_once_to_whoever_asks_for_these() {
+    fn names_are_given_behind_any_of_them() {
         let state = |second| State {
             inode: (1, 2),
             modified: (second, 0),
@@ -117,19 +123,26 @@ mod tests {
         };
         assert!(state(1).is_calm() && !state(i64::MAX).is_calm());
         let ahead = Ahead::default();
-        ahead.keep(state(1), "a".to_owned(), names(3, 1), false);
-        assert!(ahead.take(state(1), "b").is_none());
-        assert!(ahead.take(state(2), "a").is_none());
-        assert_eq!(ahead.take(state(1), "a"), Some((names(3, 1), false)));
-        assert!(ahead.take(state(1), "a").is_none());
+        ahead.keep(state(1), "/".to_owned(), names(3, 1), true);
+        // From before them, from behind them, of a directory that changed.
+        for (second, after) in [(1, ""), (1, "2"), (1, "3"), (2, "1")] {
+            assert!(ahead.take(state(second), after).is_none(), "{after}");
+        }
+        assert_eq!(
+            ahead.take(state(1), "1"),
+            Some((names(3, 1)[2..].to_vec(), true))
+        );
+        assert!(ahead.take(state(1), "1").is_none());
+        ahead.keep(state(1), "/".to_owned(), names(3, 1), false);
+        assert_eq!(ahead.take(state(1), "2"), Some((Vec::new(), false)));
         // Too many names, and too many directories.
-        ahead.keep(state(0), "a".to_owned(), names(NAMES_MAX, 200), false);
-        let (kept, more) = ahead.take(state(0), "a").unwrap();
+        ahead.keep(state(0), "/".to_owned(), names(NAMES_MAX, 200), false);
+        let (kept, more) = ahead.take(state(0), "/").unwrap();
         assert!(more && kept.len() == SIZE_MAX / 200);
         for second in 0..5 {
-            ahead.keep(state(second), "a".to_owned(), names(1, 1), true);
+            ahead.keep(state(second), "/".to_owned(), names(1, 1), true);
         }
-        assert!(ahead.take(state(0), "a").is_none());
-        assert!(ahead.take(state(4), "a").is_some());
+        assert!(ahead.take(state(0), "/").is_none());
+        assert!(ahead.take(state(4), "/").is_some());
     }
 }

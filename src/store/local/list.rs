@@ -43,7 +43,7 @@ pub(super) fn list(
     for _ in 0..PASSES_MAX {
         let state = State::of(&open.stat().map_err(reading)?);
         let known = after.as_deref().and_then(|after| ahead.take(state, after));
-        let (mut kept, mut more) = if let Some(known) = known {
+        let (names, more) = if let Some(known) = known {
             known
         } else {
             let n_ahead = n_max.max(ahead::NAMES_MAX);
@@ -52,32 +52,30 @@ pub(super) fn list(
             if page.n_unnameable > 0 && page.smallest.len() > n_max {
                 // They are counted page by page.
                 open.rewind();
-                page = Page::new(directory, after, n_max);
+                page = Page::new(directory, after.clone(), n_max);
                 page.read(&mut open).map_err(reading)?;
             }
             n_unnameable += page.n_unnameable;
             (page.smallest.into_sorted_vec(), page.more)
         };
-        if kept.len() > n_max {
-            let rest = kept.split_off(n_max);
-            if let Some(last) = kept.last().filter(|_| state.is_calm()) {
-                ahead.keep(state, last.clone(), rest, more);
-            }
-            more = true;
-        }
+        let page = &names[..names.len().min(n_max)];
+        let last = page.last().cloned();
         let fd = open.fd();
-        let names = fd
-            .and_then(|fd| kept.iter().filter_map(|name| look(fd, name)).collect())
+        let looked = fd
+            .and_then(|fd| page.iter().filter_map(|name| look(fd, name)).collect())
             .map_err(|error| failed("looking at the names of a directory", error))?;
-        let names = Names {
-            names,
-            more,
+        let looked = Names {
+            more: more || page.len() < names.len(),
+            names: looked,
             n_unnameable,
         };
-        if !names.names.is_empty() || !more || n_max == 0 {
-            return Ok(names);
+        if looked.more && state.is_calm() {
+            ahead.keep(state, after.unwrap_or_default(), names, more);
         }
-        after = kept.into_iter().next_back();
+        if !looked.names.is_empty() || !looked.more || n_max == 0 {
+            return Ok(looked);
+        }
+        after = last;
         open.rewind();
     }
     Err(failed(
