@@ -270,8 +270,8 @@ mod tests {
         assert!(names(place.path()).is_empty());
 
         let folder = Arc::new(Folder::open(place.path()).unwrap());
-        let mut destination = Destination::new(Arc::clone(&folder), false);
-        let held = destination.begin(&fetching("a", 3)).unwrap();
+        let directory = Arc::new(folder.directory("").unwrap());
+        let held = Partial::named(directory, 3).unwrap();
         let of_held = names(place.path()).remove(0);
         let left = ".fsvc-tree-0-0.part";
         fs::write(place.path().join(left), "half").unwrap();

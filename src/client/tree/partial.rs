@@ -2,17 +2,19 @@
 //! is held open.
 //!
 //! A large one has a name that another run finds, which is only used if nobody else can have put
-//! something there. What no run can go on with is taken away.
+//! something there. Others have none where the file system can do that, so that nothing is left of
+//! them; what has one and no run can go on with is taken away.
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use rustix::fs::{
-    AtFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, openat, renameat,
-    renameat_with, statat, unlinkat,
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, flock, fstat, linkat,
+    openat, renameat, renameat_with, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -36,6 +38,9 @@ const OPEN: OFlags = OFlags::RDWR
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY);
 
+/// Where a file that has no name can be reached to be given one: linkat(2).
+const OPEN_FILES: &str = "/proc/self/fd";
+
 /// Tells the partial files of this process apart.
 static N_PARTIAL: AtomicU64 = AtomicU64::new(0);
 
@@ -43,7 +48,8 @@ static N_PARTIAL: AtomicU64 = AtomicU64::new(0);
 /// on with it.
 pub(super) struct Partial {
     directory: Arc<OwnedFd>,
-    name: String,
+    /// The one that it has meanwhile.
+    name: Option<String>,
     file: File,
     n_left: u64,
     /// What another run needs to go on with it.
@@ -59,22 +65,30 @@ impl Partial {
     /// # Errors
     /// The file cannot be made.
     pub(super) fn passing(directory: Arc<OwnedFd>, size: u64) -> io::Result<Self> {
-        let number = N_PARTIAL.fetch_add(1, Ordering::Relaxed);
-        let process = std::process::id();
-        let name = format!("{PARTIAL_PREFIX}{process}-{number}{PARTIAL_SUFFIX}");
+        if let Some(file) = nameless(&directory)? {
+            return Ok(Self::new(directory, None, file, size));
+        }
+        Self::named(directory, size)
+    }
+
+    pub(super) fn named(directory: Arc<OwnedFd>, size: u64) -> io::Result<Self> {
+        let name = passing_name();
         let file = openat(&directory, name.as_str(), OPEN | OFlags::EXCL, FILE_MODE)?;
-        let partial = Self {
+        let partial = Self::new(directory, Some(name), file.into(), size);
+        partial.lock();
+        Ok(partial)
+    }
+
+    const fn new(directory: Arc<OwnedFd>, name: Option<String>, file: File, size: u64) -> Self {
+        Self {
             directory,
             name,
-            file: file.into(),
+            file,
             n_left: size,
             sidecar: None,
             is_named: false,
             is_over: false,
-        };
-        // Says to another run that somebody is at it. A file system without locks says nothing.
-        let _ = flock(&partial.file, FlockOperation::NonBlockingLockExclusive);
-        Ok(partial)
+        }
     }
 
     /// One that goes on where another run was; nothing if a run is at it, or what has the name may be
@@ -96,15 +110,12 @@ impl Partial {
         // Who had the lock before may have given it its last name, or taken its name away.
         let named = statat(directory, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let is_named = (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino);
-        (is_file && is_own && is_named).then(|| Self {
-            directory: Arc::clone(directory),
-            name,
-            file,
-            n_left: size,
-            sidecar: Some(sidecar),
-            is_named: false,
-            is_over: false,
-        })
+        if !is_file || !is_own || !is_named {
+            return None;
+        }
+        let mut kept = Self::new(Arc::clone(directory), Some(name), file, size);
+        kept.sidecar = Some(sidecar);
+        Some(kept)
     }
 
     pub(super) const fn file(&self) -> &File {
@@ -127,7 +138,11 @@ impl Partial {
     /// Gives it a name that nothing had when it was compared. Blocks.
     pub(super) fn appear(&mut self, name: &str) -> Result<(), TreeError> {
         let here = &self.directory;
-        match renameat_with(here, self.name.as_str(), here, name, RenameFlags::NOREPLACE) {
+        let named = match &self.name {
+            Some(own) => renameat_with(here, own.as_str(), here, name, RenameFlags::NOREPLACE),
+            None => self.link(name),
+        };
+        match named {
             Ok(()) => {
                 self.is_named = true;
                 Ok(())
@@ -149,11 +164,52 @@ impl Partial {
 
     /// Gives it the name of a file that goes. Blocks.
     pub(super) fn replace(&mut self, name: &str) -> Result<(), TreeError> {
+        let own = if let Some(own) = self.name.take() {
+            own
+        } else {
+            let own = passing_name();
+            self.lock();
+            self.link(&own).map_err(io::Error::from)?;
+            own
+        };
         let here = &self.directory;
-        renameat(here, self.name.as_str(), here, name).map_err(io::Error::from)?;
+        let renamed = renameat(here, own.as_str(), here, name);
+        self.name = Some(own);
+        renamed.map_err(io::Error::from)?;
         self.is_named = true;
         Ok(())
     }
+
+    /// Says to another run that somebody is at it. A file system without locks says nothing.
+    fn lock(&self) {
+        let _ = flock(&self.file, FlockOperation::NonBlockingLockExclusive);
+    }
+
+    fn link(&self, name: &str) -> Result<(), Errno> {
+        let open = format!("{OPEN_FILES}/{}", self.file.as_raw_fd());
+        linkat(CWD, open, &self.directory, name, AtFlags::SYMLINK_FOLLOW)
+    }
+}
+
+/// A file that has no name, if there can be one here that can be given one.
+fn nameless(directory: &OwnedFd) -> io::Result<Option<File>> {
+    static CAN_BE_NAMED: LazyLock<bool> = LazyLock::new(|| Path::new(OPEN_FILES).is_dir());
+    if !*CAN_BE_NAMED {
+        return Ok(None);
+    }
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    match openat(directory, ".", flags, FILE_MODE) {
+        Ok(file) => Ok(Some(file.into())),
+        // What file systems and kernels that cannot do it say: open(2).
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn passing_name() -> String {
+    let number = N_PARTIAL.fetch_add(1, Ordering::Relaxed);
+    let process = std::process::id();
+    format!("{PARTIAL_PREFIX}{process}-{number}{PARTIAL_SUFFIX}")
 }
 
 impl Write for Partial {
@@ -178,8 +234,10 @@ impl Drop for Partial {
         if !is_over && sidecar.is_some_and(Sidecar::has_parts) {
             return;
         }
-        if !self.is_named {
-            let _ = unlinkat(&self.directory, self.name.as_str(), AtFlags::empty());
+        if let Some(name) = &self.name
+            && !self.is_named
+        {
+            let _ = unlinkat(&self.directory, name.as_str(), AtFlags::empty());
         }
         sidecar.map(Sidecar::remove);
     }
@@ -229,4 +287,40 @@ pub(super) fn discard(directory: impl AsFd, name: &str) -> bool {
     // Left behind; if it cannot be removed, the next run tries again.
     flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok()
         && unlinkat(directory, name, AtFlags::empty()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::folder::Folder;
+    use super::*;
+
+    #[test]
+    fn with_a_name_or_without_it_is_the_same() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Folder::open(place.path()).unwrap().directory("").unwrap();
+        let directory = Arc::new(directory);
+        for (number, begin) in [Partial::passing, Partial::named].into_iter().enumerate() {
+            let whole = || {
+                let mut partial = begin(Arc::clone(&directory), 3).unwrap();
+                partial.write_all(b"new").unwrap();
+                assert!(partial.write_all(b"!").is_err());
+                partial
+            };
+            let name = number.to_string();
+            let at = place.path().join(&name);
+            whole().appear(&name).unwrap();
+            assert_eq!(fs::read(&at).unwrap(), b"new");
+            assert!(matches!(whole().appear(&name), Err(TreeError::Twin)));
+            fs::write(&at, "other").unwrap();
+            whole().replace(&name).unwrap();
+            assert_eq!(fs::read(&at).unwrap(), b"new");
+            drop(whole());
+            fs::create_dir(place.path().join("d")).unwrap();
+            assert!(whole().replace("d").is_err());
+            fs::remove_dir(place.path().join("d")).unwrap();
+            assert_eq!(fs::read_dir(place.path()).unwrap().count(), number + 1);
+        }
+    }
 }
