@@ -8,8 +8,6 @@ import json
 import os
 import pathlib
 import random
-import resource
-import shutil
 import socket
 import statistics
 import subprocess
@@ -126,7 +124,7 @@ def small(bench_, where, peers):
     bench_.dir = d
     server, fsvc = bench_.fsvc(d / "data")
     nginx, curl, url = bench_.nginx()
-    if "rsync" in peers:
+    if "sftp -r" in peers:
         sshd, sftp, ssh = ssh_peers(bench_)
     bench.run(fsvc("ping"), server)
     os.sync()
@@ -139,7 +137,7 @@ def small(bench_, where, peers):
             "fsvc": bench.run(fsvc("put", "-r", source, f"/{turn}/"), server),
             "curl -Z": bench.run([*curl, *curl_list(d / "up", up)], nginx),
         }
-        if "rsync" in peers:
+        if "sftp -r" in peers:
             target = f"127.0.0.1:{d}/rsync{turn}/"
             put["rsync --fsync"] = bench.run(["rsync", "-r", "--fsync", "-e", ssh, f"{source}/", target], sshd)
             (d / f"sftp{turn}").mkdir()
@@ -165,14 +163,24 @@ def ssh_peers(bench_):
     return sshd, sftp, " ".join(map(str, ["ssh", *options, "-p", port]))
 
 
-def client(command, server_pid):
-    """Runs a client; its result, its peak of memory above nothing, and the server's peak, in MiB."""
-    pathlib.Path(f"/proc/{server_pid}/clear_refs").write_text("5")
-    process = subprocess.Popen(bench.words(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out, err = process.communicate(timeout=600)
+def client(command):
+    """Runs a client; its output, and its peak of memory in MiB."""
+    # Its own words for how far it is, on standard error, are many and of no interest.
+    process = subprocess.Popen(bench.words(command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    out, peak = [], 0
+    reader = threading.Thread(target=lambda: out.append(process.stdout.read().decode()))
+    reader.start()
+    # What the kernel says of a child that ended counts what Python had when it was made.
+    while process.poll() is None:
+        try:
+            peak = max(peak, bench.memory(process.pid, "VmHWM"))
+        except OSError:
+            pass
+        time.sleep(0.005)
+    reader.join()
     if process.returncode:
-        sys.exit(f"{bench.words(command)}: {err.decode()[-2000:]}")
-    return out.decode()
+        sys.exit(f"{bench.words(command)}: {''.join(out)[-2000:]}")
+    return out[0], peak
 
 
 def resume(bench_, d):
@@ -187,7 +195,7 @@ def resume(bench_, d):
     relay = Relay(bench_.address, cut_after=size * 9 // 10)
     command = [word if word != bench_.address else relay.address() for word in fsvc("put", source, "/large")]
     began = time.monotonic()
-    client(command, server.pid)
+    client(command)
     relay.close()
     again = (relay.sent - size) / size
     say(f"\nput of {RESUME_MIB} MiB cut at 90 %: {time.monotonic() - began:.1f} s, {again:.1%} of the bytes sent again, "
@@ -207,7 +215,7 @@ def delta(bench_, d):
     size = DELTA_MIB << 20
     bench_.dir = d
     server, fsvc = bench_.fsvc(d / "data-delta")
-    client(fsvc("put", source, "/changing"), server.pid)
+    client(fsvc("put", source, "/changing"))
     with open(source, "r+b") as file:
         for block in random.sample(range(size // BLOCK), size // BLOCK // 100):
             file.seek(block * BLOCK)
@@ -216,7 +224,7 @@ def delta(bench_, d):
     command = fsvc("put", "--delta", "always", source, "/changing")
     command = [word if word != bench_.address else relay.address() for word in command]
     began = time.monotonic()
-    client(command, server.pid)
+    client(command)
     relay.close()
     say(f"\nput of {DELTA_MIB} MiB of which 1 % changed, in blocks of {BLOCK} bytes: "
         f"{relay.sent / size:.1%} of the bytes sent, {time.monotonic() - began:.1f} s")
@@ -246,28 +254,29 @@ def sync(bench_, d):
     environment = {"XDG_CACHE_HOME": str(d / "cache"), "XDG_STATE_HOME": str(d / "state")}
     os.environ.update(environment)
     idle = bench.memory(server.pid, "VmRSS")
+    _, own_idle = client(fsvc("ping"))
 
-    def once():
+    def once(*command):
         pathlib.Path(f"/proc/{server.pid}/clear_refs").write_text("5")
         began = time.monotonic()
-        process = subprocess.Popen(bench.words(fsvc("sync", source, "fsvc:/tree", "--json")), stdout=subprocess.PIPE)
-        out = process.stdout.read().decode()
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            sys.exit(f"sync failed: {out[-2000:]}")
-        return time.monotonic() - began, summary(out), usage.ru_maxrss / 1024, bench.memory(server.pid, "VmHWM")
+        out, own = client(fsvc(*command, "--json"))
+        took, peak = time.monotonic() - began, bench.memory(server.pid, "VmHWM")
+        memory = f"over idle: client {own - own_idle:.0f} MiB, server {peak - idle:.0f} MiB"
+        return took, summary(out)["n_moved"], memory
 
-    first, done, own, peak = once()
-    say(f"\nsync of {TREE_FILES} files for the first time: {first:.1f} s, {TREE_FILES / first:,.0f} files/s, "
-        f"client {own:.0f} MiB, server {peak - idle:.0f} MiB above {idle:.0f}")
+    first, moved, memory = once("sync", source, "fsvc:/tree")
+    say(f"\nsync of {TREE_FILES} files for the first time: {first:.1f} s, {TREE_FILES / first:,.0f} files/s, {memory}")
+    # Digests of files that changed just now are not kept.
     time.sleep(2.5)
-    once()
-    again, done, own, peak = once()
-    say(f"nothing changed: {again:.2f} s, {done['n_sent']} sent, client {own:.0f} MiB, server {peak - idle:.0f} MiB above {idle:.0f}")
+    once("sync", source, "fsvc:/tree")
+    again, moved, memory = once("sync", source, "fsvc:/tree")
+    say(f"nothing changed: {again:.2f} s, {moved} files sent, {memory}")
     for name in random.sample(names, TREE_FILES // 100):
         name.write_bytes(b"changed " + name.name.encode())
-    again, done, own, peak = once()
-    say(f"1 % changed: {again:.2f} s, {done['n_sent']} sent")
+    again, moved, memory = once("sync", source, "fsvc:/tree")
+    say(f"1 % changed: {again:.2f} s, {moved} files sent, {memory}")
+    again, moved, memory = once("get", "-r", "/tree", d / "back")
+    say(f"get of all of them: {again:.2f} s, {moved} files, {memory}")
 
 
 def main():
@@ -281,7 +290,7 @@ def main():
             if "small" in parts:
                 (fast / "small").mkdir()
                 small(bench_, fast / "small", ["curl -Z"])
-                small(bench_, disk, ["curl -Z", "rsync", "rsync --fsync", "sftp -r"])
+                small(bench_, disk, ["curl -Z", "rsync --fsync", "sftp -r"])
             for part, run in (("resume", resume), ("delta", delta), ("sync", sync)):
                 if part in parts:
                     directory = fast / part
