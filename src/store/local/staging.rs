@@ -168,10 +168,13 @@ impl Staging {
 
     /// Whether `size` more bytes leave alone the reserve and what is promised to uploads.
     pub(super) fn check_space(&self, size: u64) -> Result<(), StoreError> {
+        self.check_needed(size, self.promised.load(Ordering::Relaxed))
+    }
+
+    fn check_needed(&self, size: u64, promised: u64) -> Result<(), StoreError> {
         let space = fstatvfs(&self.directory)
             .map_err(|error| failed("looking at the free space", error))?;
         let free = space.f_bavail.saturating_mul(space.f_frsize);
-        let promised = self.promised.load(Ordering::Relaxed);
         let needed = self.reserve.saturating_add(promised).saturating_add(size);
         if free >= needed {
             return Ok(());
@@ -229,11 +232,10 @@ impl LocalUpload {
     /// transfer instead of in the middle of it. Space set aside by the file system would cost a
     /// second pass over it, while the peer waits.
     fn promise(&mut self, size: u64) -> Result<(), StoreError> {
-        self.staging.check_space(size)?;
-        self.staging.promised.fetch_add(size, Ordering::Relaxed);
+        // Promised before it is looked at: another upload may look at the same space at this moment.
+        let others = self.staging.promised.fetch_add(size, Ordering::Relaxed);
         self.n_promised = size;
-        // Another upload may have looked at the same space at the same time.
-        self.staging.check_space(0)
+        self.staging.check_needed(size, others)
     }
 
     fn fulfil(&mut self, size: u64) {
