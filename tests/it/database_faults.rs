@@ -1,8 +1,6 @@
 //! Disks that are full, that fail, and files that another program spoiled.
 
 use std::io::{self, ErrorKind};
-use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +10,7 @@ use fsvc::index::Index;
 use fsvc::log::{Draft, Keep, Log, LogError, Sequence};
 use redb::StorageBackend;
 
+use crate::full_disk::Tmpfs;
 use crate::journal::{draft, open_at, open_on, page, path, put};
 
 const SOUND: u8 = 0;
@@ -199,39 +198,17 @@ fn a_failed_sync_is_final_for_changes() {
     assert!(index.lookup(&path("/d0/f0")).unwrap().is_some());
 }
 
-/// A file system of its own, gone with this.
-struct Tmpfs(tempfile::TempDir);
-
-impl Tmpfs {
-    fn mount(size: &str) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(directory.path())
-            .output();
-        let is_mounted = mounted.is_ok_and(|output| output.status.success());
-        is_mounted.then_some(Self(directory))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.0.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()));
-    }
-}
-
 #[test]
 fn a_full_file_system_refuses_and_recovers() {
     let Some(tmpfs) = Tmpfs::mount("4m") else {
         eprintln!("not permitted to mount a tmpfs: only the disk in memory was tested");
         return;
     };
-    let (log, _) = open_at(&tmpfs.0.path().join("log.redb"));
+    let (log, _) = open_at(&tmpfs.path().join("log.redb"));
     append(&log, 0).unwrap();
-    let ballast = tmpfs.0.path().join("ballast");
+    let ballast = tmpfs.path().join("ballast");
     for round in 0..3 {
-        fill(&ballast);
+        tmpfs.fill("ballast");
         let head = log.head().unwrap();
         let batch: Vec<Draft> = (0..5_000).map(one).collect();
         let error = log.append(&batch, Sequence(0)).unwrap_err();
@@ -241,12 +218,6 @@ fn a_full_file_system_refuses_and_recovers() {
         append(&log, round).unwrap();
         assert_eq!(log.head().unwrap(), head.next());
     }
-}
-
-fn fill(file: &Path) {
-    use std::io::Write;
-    let mut file = std::fs::File::create(file).unwrap();
-    while file.write_all(&[1; 4096]).is_ok() {}
 }
 
 fn a_log_of(n_records: usize) -> Vec<u8> {

@@ -40,6 +40,7 @@ mod deltas;
 mod docs;
 mod drain;
 mod faults;
+mod full_disk;
 mod harness;
 mod hostile;
 mod many;

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Setup, everything, text};
+use crate::harness::{Server, Setup, everything, text, with_input};
 
 /// Writes files into a folder of the server's own directory, and says where.
 pub fn fill(server: &Server, folder: &str, files: &[(&str, &str)]) -> String {
@@ -506,6 +506,38 @@ fn without_a_right_nothing_is_changed_and_each_file_is_named() {
         names(server.directory.path().join("back")),
         Vec::<String>::new()
     );
+}
+
+#[test]
+fn what_may_not_be_listed_is_not_taken_for_empty() {
+    let grant = "[[grant]]\nto = \"spiffe://test.internal/client/dev\"\n";
+    let policy = everything().replace("client/*", "client/alice")
+        + &format!(
+            "{grant}allow = [\"list\", \"read\"]\non = [\"/t/\", \"/t/*\", \"/t/open/**\"]\n"
+        );
+    let server = Server::with_policy(&policy);
+    for name in ["a", "open/b", "closed/c"] {
+        let mut put = server.client("alice", &["put", "-", &format!("/t/{name}")]);
+        assert!(with_input(&mut put, b"there").status.success());
+    }
+    let local = fill(
+        &server,
+        "local",
+        &[
+            ("a", "old"),
+            ("gone", "here alone"),
+            ("open/gone", "here alone"),
+            ("closed/d", "here alone"),
+        ],
+    );
+    let (code, summary) = run(&server, &["sync", "fsvc:/t", &local, "--delete"]);
+    // What is in the directory is not known: nothing is deleted anywhere.
+    assert_eq!((code, &summary["n_deleted"]), (1, &json!(0)), "{summary}");
+    assert_eq!(
+        names(&local),
+        ["a", "closed/d", "gone", "open/b", "open/gone"]
+    );
+    assert_eq!(fs::read(Path::new(&local).join("a")).unwrap(), b"there");
 }
 
 #[test]
