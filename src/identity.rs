@@ -14,6 +14,8 @@ use crate::escape::Escaped;
 
 /// Longest SPIFFE ID in bytes.
 pub const ID_SIZE_MAX: usize = 256;
+/// The part of a certificate's life in which it should be replaced: the last third.
+const LIFE_LEFT_PART: i32 = 3;
 const SCHEME: &str = "spiffe://";
 
 /// A SPIFFE ID, `spiffe://TRUST-DOMAIN/PATH`, in lower case; compared byte by byte.
@@ -131,8 +133,23 @@ pub struct Identity {
     pub serial: String,
     /// The issuer's distinguished name, escaped.
     pub ca: String,
+    /// The beginning of the certificate's validity.
+    pub valid_from: Timestamp,
     /// The end of the certificate's validity; nothing is done for the peer after it.
     pub expires_at: Timestamp,
+}
+
+impl Identity {
+    /// See [`renew_after`].
+    pub fn renew_after(&self) -> Timestamp {
+        renew_after(self.valid_from, self.expires_at)
+    }
+}
+
+/// From when on a certificate should be replaced: a third of its life is left.
+pub fn renew_after(not_before: Timestamp, not_after: Timestamp) -> Timestamp {
+    let last_part = not_after.duration_since(not_before) / LIFE_LEFT_PART;
+    not_after.checked_sub(last_part).unwrap_or(not_after)
 }
 
 #[cfg(test)]

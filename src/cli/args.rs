@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
-use jiff::{Span, SpanRelativeTo};
 
 use super::file_args::{AppendFlags, GetFlags, LsFlags, PutFlags, RmFlags, SyncFlags};
 use super::message_args::{AdminCommand, MessageCommand};
+use super::since::duration;
 use crate::client::{Delta, N_STREAMS, N_STREAMS_MAX};
 use crate::path::RemotePath;
 
@@ -107,6 +107,10 @@ pub(super) struct Serve {
     /// Take every certificate that is in date, revoked or not
     #[arg(long)]
     pub(super) no_revocation: bool,
+    /// How often it is looked whether certificates, keys, lists or the policy hold something else;
+    /// SIGHUP looks at once
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub(super) reload_every: Duration,
     /// What is logged: error, warn, info, debug, or a tracing filter
     #[arg(long, env = "FSVC_LOG", default_value = "info")]
     pub(super) log: String,
@@ -384,17 +388,5 @@ fn patience(text: &str) -> Result<Duration, String> {
     match text {
         "0" | "0s" => Ok(Duration::ZERO),
         text => duration(text),
-    }
-}
-
-/// A time such as 30s, 1h30m or 7d; a day is 24 hours.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "write it like 30s, 5m, 1h30m or 7d".to_owned();
-    let span: Span = text.parse().map_err(|_| wrong())?;
-    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours());
-    match duration.map(Duration::try_from) {
-        Ok(Ok(duration)) if !duration.is_zero() => Ok(duration),
-        Ok(_) => Err("a time of more than nothing is needed".to_owned()),
-        Err(_) => Err(wrong()),
     }
 }

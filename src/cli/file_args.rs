@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use super::args::{Common, Streams, delta, duration};
+use super::args::{Common, Streams, delta};
+use super::since::duration;
 use crate::client::Delta;
 use crate::client::tree::{Choice, DELETIONS_MAX, Filters, JOBS};
 use crate::path::{Prefix, RemotePath};

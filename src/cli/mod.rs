@@ -17,6 +17,7 @@ mod payload;
 mod progress;
 mod publish;
 mod reader;
+mod reload;
 mod serve;
 mod set;
 mod since;

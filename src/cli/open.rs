@@ -146,11 +146,14 @@ impl StartError {
 }
 
 /// The policy, read anew.
+/// Where the policy is.
+pub(super) fn policy_file(arguments: &Serve) -> PathBuf {
+    let given = arguments.policy.clone();
+    given.unwrap_or_else(|| arguments.tls_dir.join("policy.toml"))
+}
+
 pub(super) fn load_policy(arguments: &Serve) -> Result<Policy, StartError> {
-    let path = arguments
-        .policy
-        .clone()
-        .unwrap_or_else(|| arguments.tls_dir.join("policy.toml"));
+    let path = policy_file(arguments);
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => StartError::NoPolicy { path: path.clone() },
         _ => StartError::PolicyUnreadable {

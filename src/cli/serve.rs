@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
@@ -18,10 +18,11 @@ use super::args::Serve;
 use super::exit::Exit;
 use super::open::{StartError, load_policy, open, tls_files};
 use super::output::{chain, complain, line_out};
+use super::reload::{Fingerprint, Reload, fingerprint};
 use crate::config::Limits;
 use crate::ops::{Service, Upkeep};
 use crate::server::Server;
-use crate::tls::server::configure;
+use crate::tls::server::{Loaded, configure};
 
 /// How long threads that were told to stop are waited for.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,8 +50,9 @@ fn start(arguments: &Serve) -> Result<Exit, StartError> {
         .init();
     arm_faults();
 
+    let from = fingerprint(arguments);
     let policy = load_policy(arguments)?;
-    let tls = configure(&tls_files(arguments), Timestamp::now())?;
+    let loaded = configure(&tls_files(arguments), Timestamp::now())?;
     warn_about_ca_key(&arguments.tls_dir);
     let (service, limits) = open(arguments, policy)?;
 
@@ -59,7 +61,7 @@ fn start(arguments: &Serve) -> Result<Exit, StartError> {
         .max_blocking_threads(limits.transfers_max + SMALL_THREADS_MAX)
         .build()
         .map_err(StartError::Runtime)?;
-    let served = runtime.block_on(serve(arguments, tls, service, limits));
+    let served = runtime.block_on(serve(arguments, (loaded, from), service, limits));
     // A thread that hangs in a disk does not keep the process.
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     served
@@ -67,7 +69,7 @@ fn start(arguments: &Serve) -> Result<Exit, StartError> {
 
 async fn serve(
     arguments: &Serve,
-    tls: Arc<ServerConfig>,
+    (loaded, from): (Loaded, Fingerprint),
     service: Service,
     limits: Limits,
 ) -> Result<Exit, StartError> {
@@ -82,7 +84,8 @@ async fn serve(
     let signals = tokio::spawn(watch_signals(drain.clone(), stop.clone()));
     line_out(&format!("fsvc: listening on {address}")).map_err(StartError::Output)?;
     let service = Arc::new(service);
-    let reloads = tokio::spawn(watch_reloads(arguments.clone(), Arc::clone(&service)));
+    let (loaded, tls) = watch::channel(Arc::new(loaded));
+    let reloads = tokio::spawn(Reload::new(arguments, &service, loaded, from).run());
     let upkeep = Upkeep::start(&service);
     Server {
         listener,
@@ -138,38 +141,6 @@ fn watch_signals(
                 _ = interrupt.recv() => {}
             }
             token.cancel();
-        }
-    }
-}
-
-/// Each SIGHUP reads the policy anew. One that cannot be read or used changes nothing.
-fn watch_reloads(
-    arguments: Serve,
-    service: Arc<Service>,
-) -> impl Future<Output = ()> + Send + 'static {
-    let handler = signal(SignalKind::hangup());
-    async move {
-        let Ok(mut hangup) = handler else {
-            warn!("SIGHUP cannot be watched: the policy is read at the start only");
-            return;
-        };
-        while hangup.recv().await.is_some() {
-            let arguments = arguments.clone();
-            let loaded = tokio::task::spawn_blocking(move || load_policy(&arguments)).await;
-            match loaded {
-                Ok(Ok(policy)) => {
-                    info!(n_grants = policy.n_grants(), "another policy holds now");
-                    service.replace_policy(policy);
-                }
-                Ok(Err(error)) => {
-                    let error = &error as &dyn std::error::Error;
-                    warn!(
-                        error,
-                        "the policy was not read anew: the one before still holds"
-                    );
-                }
-                Err(_) => warn!("the policy was not read anew: its thread failed"),
-            }
         }
     }
 }

@@ -153,9 +153,12 @@ impl Puts {
         let mut places = Vec::with_capacity(self.files.len());
         let mut arrived = Vec::with_capacity(self.files.len());
         for file in self.files {
-            places.push(file.map(|put| {
+            places.push(file.and_then(|put| {
+                // The policy may have changed while the body came.
+                let target = put.target.map(|target| self.service.renew(&target));
+                let target = target.transpose()?;
                 arrived.push(put.content);
-                (put.target, put.attributes)
+                Ok((target, put.attributes))
             }));
         }
         let mut contents = self.service.seal_all(arrived)?.into_iter();

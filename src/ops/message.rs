@@ -26,8 +26,8 @@ const REFUSED_LINES_MAX: usize = 16;
 /// A permitted message, before its content. Only a permit makes one.
 #[derive(Debug, Clone)]
 pub struct PublishPlan {
-    who: Identity,
-    topic: Topic,
+    pub(super) who: Identity,
+    pub(super) topic: Topic,
     dedup_id: Option<DedupId>,
     pub(super) reply_wanted: bool,
     reply_to: Option<Sequence>,

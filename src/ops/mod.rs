@@ -31,6 +31,7 @@ mod repeat;
 mod set;
 mod staged;
 mod staging;
+mod still;
 mod tail;
 mod target;
 mod topic;
@@ -59,6 +60,7 @@ pub use recovery::{Recovered, RecoveryError};
 pub use repeat::written;
 pub use set::MEMBERS_SIZE_MAX;
 pub use staging::{Allowance, StagedContent, Staging, check_trailer};
+pub use still::Still;
 pub use upkeep::Upkeep;
 pub use upload::UploadWriter;
 

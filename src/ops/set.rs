@@ -28,7 +28,7 @@ pub const MEMBERS_SIZE_MAX: usize = 4 << 20;
 /// A member whose rights are checked.
 enum Planned {
     Put {
-        target: Target,
+        target: Box<Target>,
         content: ContentId,
         digest: Option<Digest>,
         attributes: Option<Attributes>,
@@ -178,7 +178,7 @@ impl Service {
                 let target = self.target(who, &member.path, conditions)?;
                 let content = staged.parse();
                 Ok(Planned::Put {
-                    target,
+                    target: Box::new(target),
                     digest: member.digest,
                     attributes: check_attributes(member.attributes)?,
                     content: content.map_err(|_| wrong("\"staged\" is what stage answered"))?,
@@ -239,7 +239,7 @@ impl Service {
                         attributes,
                     },
                 });
-                set.targets.push(target);
+                set.targets.push(*target);
             }
         }
         Ok(())

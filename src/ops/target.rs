@@ -17,7 +17,7 @@ pub(super) struct Target {
     pub(super) path: RemotePath,
     pub(super) who: Identity,
     right: Right,
-    conditions: Conditions,
+    pub(super) conditions: Conditions,
 }
 
 /// Which of the two rights to a name an identity has.

@@ -104,6 +104,9 @@ pub struct Hello {
     pub identity: String,
     /// The end of the client's certificate.
     pub expires_at: Timestamp,
+    /// From when on the client should use a new certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_after: Option<Timestamp>,
     /// The server's clock.
     pub time: Timestamp,
     pub limits: Limits,

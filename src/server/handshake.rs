@@ -12,17 +12,19 @@ use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
-use tokio_rustls::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsStream};
 use tracing::{info, warn};
 
 use super::Context;
 use super::admission::Guest;
+use super::warden::Watched;
 use crate::connection::Connection;
 use crate::identity::Identity;
 use crate::protocol::{ALPN, ErrorCode};
 use crate::session::{Session, last_words};
 use crate::socket::Socket;
 use crate::tls::identity::identify;
+use crate::tls::server::Loaded;
 
 /// How long a refused peer's bytes are read away, so that the alert is not lost to a reset.
 const ALERT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -43,17 +45,18 @@ pub(super) enum HandshakeError {
     Refused(#[source] io::Error),
 }
 
-type Greeted = (Session, Connection<TlsStream<Socket>>, Guest);
+type Greeted = (Session, Connection<TlsStream<Socket>>, Watched, Guest);
 
 /// Shakes hands and finds out who is there; `None` for a peer that was told why not.
 pub(super) async fn greet(
     context: &Context,
     stream: TcpStream,
 ) -> Result<Option<Greeted>, HandshakeError> {
-    let stream = accept(context, stream).await?;
+    let (stream, loaded) = accept(context, stream).await?;
     let (_, state) = stream.get_ref();
     let speaks_fsvc = state.alpn_protocol() == Some(ALPN);
-    let identified = identify(state.peer_certificates().unwrap_or_default());
+    let chain = state.peer_certificates().unwrap_or_default().to_vec();
+    let identified = identify(&chain);
     let connection = Connection::new(stream, context.shared.limits.stall_timeout);
     if !speaks_fsvc {
         let text = "offer the protocol fsvc/1 by ALPN";
@@ -68,13 +71,15 @@ pub(super) async fn greet(
             return Ok(None);
         }
     };
-    Ok(admit(context, connection, identity).await)
+    let watched = context.warden.admit(&chain, &identity, &loaded);
+    Ok(admit(context, connection, identity, watched).await)
 }
 
 async fn admit(
     context: &Context,
     connection: Connection<TlsStream<Socket>>,
     identity: Identity,
+    watched: Watched,
 ) -> Option<Greeted> {
     let Some(guest) = context.admission.admit(&identity.id) else {
         warn!(identity = %identity.id, "too many connections of one identity");
@@ -87,13 +92,22 @@ async fn admit(
         return None;
     };
     Some((
-        Session::new(context.shared.clone(), identity),
+        Session::new(
+            context.shared.clone(),
+            identity,
+            Arc::clone(&watched.standing),
+        ),
         connection,
+        watched,
         guest,
     ))
 }
 
-async fn accept(context: &Context, stream: TcpStream) -> Result<TlsStream<Socket>, HandshakeError> {
+/// Shakes hands by what holds now, and says what that was.
+async fn accept(
+    context: &Context,
+    stream: TcpStream,
+) -> Result<(TlsStream<Socket>, Arc<Loaded>), HandshakeError> {
     let limit = context.shared.limits.handshake_timeout;
     let deadline = Instant::now() + limit;
     // Whoever says nothing takes no slot from those who speak.
@@ -106,11 +120,13 @@ async fn accept(context: &Context, stream: TcpStream) -> Result<TlsStream<Socket
     let slot = slot
         .map_err(|_| HandshakeError::TimedOut(limit))?
         .expect("the semaphore is never closed");
-    let handshake = timeout_at(deadline, context.acceptor.accept(socket).into_fallible()).await;
+    let loaded = context.warden.loaded();
+    let acceptor = TlsAcceptor::from(Arc::clone(&loaded.config));
+    let handshake = timeout_at(deadline, acceptor.accept(socket).into_fallible()).await;
     drop(slot);
     match handshake {
         Err(_) => Err(HandshakeError::TimedOut(limit)),
-        Ok(Ok(stream)) => Ok(TlsStream::Server(stream)),
+        Ok(Ok(stream)) => Ok((TlsStream::Server(stream), loaded)),
         Ok(Err((error, socket))) => {
             report(&error);
             let _ = timeout(ALERT_DRAIN_TIMEOUT, drain(socket)).await;

@@ -5,23 +5,24 @@
 
 mod admission;
 mod handshake;
+mod warden;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::config::Limits;
 use crate::ops::Service;
 use crate::session::{SIGNATURES_MAX, Shared};
+use crate::tls::server::Loaded;
 use admission::Admission;
+use warden::Warden;
 
 /// First wait after an accept error; doubled up to the last.
 const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(5);
@@ -31,7 +32,8 @@ const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// What a server needs to run.
 pub struct Server {
     pub listener: TcpListener,
-    pub tls: Arc<ServerConfig>,
+    /// What certificates and keys hold; sessions that another one does not let in are ended.
+    pub tls: watch::Receiver<Arc<Loaded>>,
     pub service: Arc<Service>,
     pub limits: Limits,
     /// Cancelled when the server should drain.
@@ -43,7 +45,7 @@ pub struct Server {
 /// What every connection's task shares.
 #[derive(Clone)]
 struct Context {
-    acceptor: TlsAcceptor,
+    warden: Arc<Warden>,
     shared: Shared,
     handshakes: Arc<Semaphore>,
     admission: Arc<Admission>,
@@ -54,8 +56,9 @@ impl Server {
     pub async fn serve(self) {
         let limits = Arc::new(self.limits);
         let connections = Arc::new(Semaphore::new(limits.connections_max));
+        let warden = Arc::new(Warden::new(self.tls, self.stop.clone()));
         let context = Context {
-            acceptor: TlsAcceptor::from(self.tls),
+            warden: Arc::clone(&warden),
             handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
             admission: Arc::new(Admission::new(limits.connections_per_identity_max)),
             shared: Shared {
@@ -67,6 +70,8 @@ impl Server {
                 stop: self.stop.clone(),
             },
         };
+        let mut watching = JoinSet::new();
+        watching.spawn(async move { warden.watch().await });
         let mut tasks = JoinSet::new();
         let mut backoff = ACCEPT_BACKOFF_MIN;
         loop {
@@ -123,8 +128,12 @@ async fn connect(context: Context, stream: TcpStream) {
     let span = info_span!("connection", %peer);
     async {
         match handshake::greet(&context, stream).await {
-            Ok(Some((session, connection, _guest))) => {
-                if let Err(error) = session.run(connection).await {
+            Ok(Some((session, connection, watched, _guest))) => {
+                let ended = tokio::select! {
+                    ended = session.run(connection) => ended,
+                    () = watched.standing.outlived() => return info!("a session that was to end was cut"),
+                };
+                if let Err(error) = ended {
                     info!(error = &error as &dyn std::error::Error, "session ended");
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::body::Progress;
+use super::body::{Intake, Progress};
 use super::{Outcome, Session, SessionError, queue_result};
 use crate::connection::Connection;
 use crate::ops::{Appending, Committing, Service};
@@ -29,10 +29,11 @@ impl Session {
             }
             Err(error) => return self.refuse(connection, id, error, Progress::Open).await,
         };
-        let allowance = plan.allowance();
-        let commit =
-            move |service: &Service, staged| Ok::<Committing, _>(service.commit_put(*plan, staged));
-        let into = (allowance, file);
+        let mut into = Intake::new(plan.allowance(), plan.still());
+        into.behind = file;
+        let commit = move |service: &Service, staged| {
+            Ok::<Committing, _>(service.commit_put(service.renew_put(*plan)?, staged))
+        };
         let received = self.receive(connection, encoding, into, commit).await?;
         let (mut connection, progress, committing) = received;
         let committing = match committing {

@@ -9,10 +9,13 @@ use std::sync::Arc;
 use tokio::time::timeout;
 
 use super::coded::Arriving;
+use super::standing::Watch;
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
 use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
 use crate::digest::Digest;
-use crate::ops::{Allowance, Committing, OpError, OpenFile, Service, StagedContent, check_trailer};
+use crate::ops::{
+    Allowance, Committing, OpError, OpenFile, Service, StagedContent, Still, check_trailer,
+};
 use crate::protocol::{Encoding, ErrorCode, ErrorReply, Put, Reply, Trailer};
 use crate::socket::Transport;
 
@@ -21,6 +24,24 @@ const REFUSED_BODY_SIZE_MAX: u64 = 32 << 20;
 
 /// A connection, how far the body was read, and what became of it.
 pub(super) type Received<IO, T> = (Connection<IO>, Progress, Result<T, OpError>);
+
+/// What a body is staged as.
+pub(super) struct Intake {
+    allowance: Allowance,
+    /// What it goes behind.
+    pub(super) behind: Option<OpenFile>,
+    still: Still,
+}
+
+impl Intake {
+    pub(super) const fn new(allowance: Allowance, still: Still) -> Self {
+        Self {
+            allowance,
+            behind: None,
+            still,
+        }
+    }
+}
 
 /// How far a body was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +62,10 @@ impl Session {
             Err(error) => return self.refuse(connection, id, error, Progress::Open).await,
         };
         let allowance = plan.allowance();
-        let commit =
-            move |service: &Service, staged| Ok::<Committing, _>(service.commit_put(plan, staged));
-        let into = (allowance, None);
+        let into = Intake::new(allowance, plan.still());
+        let commit = move |service: &Service, staged| {
+            Ok::<Committing, _>(service.commit_put(service.renew_put(plan)?, staged))
+        };
         let received = self.receive(connection, put.encoding, into, commit).await?;
         let (mut connection, progress, committing) = received;
         let committing = match committing {
@@ -61,15 +83,15 @@ impl Session {
         &self,
         connection: Connection<IO>,
         encoding: Option<Encoding>,
-        (allowance, behind): (Allowance, Option<OpenFile>),
+        into: Intake,
         hand_on: impl FnOnce(&Service, StagedContent) -> Result<T, OpError> + Send + 'static,
     ) -> Result<Received<IO, T>, SessionError> {
-        let is_small = allowance
+        let is_small = into
+            .allowance
             .size()
             .is_some_and(|size| size <= PIECE_SIZE as u64);
         // A compressed body needs the memory and the time of a large one.
         if !is_small || encoding.is_some() {
-            let into = (allowance, behind);
             return self
                 .receive_on_thread(connection, encoding, into, hand_on)
                 .await;
@@ -77,7 +99,7 @@ impl Session {
         let received = self.receive_small(connection).await?;
         let (connection, progress, (body, trailer)) = received;
         let stage = move |service: &Service| {
-            let mut staging = service.begin_behind(allowance, behind)?;
+            let mut staging = service.begin_behind(into.allowance, into.behind)?;
             staging.write(&body)?;
             hand_on(service, staging.seal(&trailer)?)
         };
@@ -118,7 +140,7 @@ impl Session {
         &self,
         connection: Connection<IO>,
         encoding: Option<Encoding>,
-        (allowance, behind): (Allowance, Option<OpenFile>),
+        into: Intake,
         hand_on: impl FnOnce(&Service, StagedContent) -> Result<T, OpError> + Send + 'static,
     ) -> Result<Received<IO, T>, SessionError> {
         let slot = match self.transfer_slot().await {
@@ -126,6 +148,12 @@ impl Session {
             Err(error) => return Ok((connection, Progress::Open, Err(error))),
         };
         let service = Arc::clone(&self.shared.service);
+        let Intake {
+            allowance,
+            behind,
+            still,
+        } = into;
+        let mut watch = Watch::new(&self.standing, &service, still);
         let work = async move |connection: &mut Connection<IO>| {
             let _slot = slot;
             let begun = Arriving::new(encoding, allowance.size()).and_then(|body| {
@@ -139,6 +167,7 @@ impl Session {
             loop {
                 let next = body.next(connection).await?;
                 let taken = next.and_then(|(piece, trailer)| {
+                    watch.look()?;
                     staging.write(piece)?;
                     Ok(trailer)
                 });
@@ -153,7 +182,9 @@ impl Session {
                 }
             }
         };
-        let (connection, received) = connection.on_thread(&self.shared.stop, work).await?;
+        let (connection, received) = connection
+            .on_thread(self.standing.stop_taking(), work)
+            .await?;
         match received {
             Ok((progress, handed_on)) => Ok((connection, progress, handed_on)),
             Err(error) => Err(self

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::standing::Watch;
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
 use crate::compression::{CONTENT_SIZE_MIN, pays};
 use crate::connection::{BodyWriter, Connection, ConnectionError, PIECE_SIZE};
 use crate::digest::{Digest, Hasher};
-use crate::ops::{OpError, Service};
+use crate::ops::{OpError, Service, Still};
 use crate::protocol::{Encoding, ErrorCode, Fetch, Get, Got, Reply, Trailer};
 use crate::socket::Transport;
 use crate::store::Content;
@@ -55,6 +56,7 @@ impl Session {
         get: Get,
     ) -> Result<(Connection<IO>, Outcome), SessionError> {
         let who = Arc::clone(&self.identity);
+        let still = Still::reading(Arc::clone(&who), get.path.clone());
         let open = move |service: &Service| {
             let file = service.open_file(&who, &get)?;
             let (offset, size) = range(&get, file.info.size)?;
@@ -73,7 +75,8 @@ impl Session {
             Ok((file.info, outgoing))
         };
         let answer = |file, encoding| Got { file, encoding };
-        self.answer_with_content(connection, id, open, answer).await
+        self.answer_with_content(connection, id, (open, still), answer)
+            .await
     }
 
     pub(super) async fn fetch<IO: Transport>(
@@ -95,7 +98,8 @@ impl Session {
             Ok((fetched, outgoing))
         };
         let answer = |fetched, _| fetched;
-        self.answer_with_content(connection, id, open, answer).await
+        self.answer_with_content(connection, id, (open, Still::always()), answer)
+            .await
     }
 
     /// `answer` makes the answer of what was opened, and of how the body behind it is compressed.
@@ -103,7 +107,10 @@ impl Session {
         &self,
         mut connection: Connection<IO>,
         id: u64,
-        open: impl FnOnce(&Service) -> Result<(T, Outgoing), OpError> + Send + 'static,
+        (open, still): (
+            impl FnOnce(&Service) -> Result<(T, Outgoing), OpError> + Send + 'static,
+            Still,
+        ),
         answer: impl FnOnce(T, Option<Encoding>) -> A + Send + 'static,
     ) -> Result<(Connection<IO>, Outcome), SessionError> {
         let opened = self.shared.service.blocking(move |service| {
@@ -126,13 +133,16 @@ impl Session {
             Ok(slot) => slot,
             Err(error) => return refused(connection, id, error).await,
         };
+        let watch = Watch::new(&self.standing, &self.shared.service, still);
         let work = async move |connection: &mut Connection<IO>| {
             let _slot = slot;
             let encoding = outgoing.choose();
             queue_reply(connection, Some(id), Reply::Ok(answer(opened, encoding)));
-            outgoing.send(connection, encoding).await
+            outgoing.send(connection, encoding, watch).await
         };
-        let (connection, sent) = connection.on_thread(&self.shared.stop, work).await?;
+        let (connection, sent) = connection
+            .on_thread(self.standing.stop_sending(), work)
+            .await?;
         sent?;
         Ok((connection, Ok(())))
     }
@@ -165,12 +175,16 @@ impl Outgoing {
         &self,
         connection: &mut Connection<IO>,
         encoding: Option<Encoding>,
+        mut watch: Watch,
     ) -> Result<(), ConnectionError> {
         let mut body = BodyWriter::new(encoding)?;
         let mut buffer = vec![0; PIECE_SIZE];
         let mut hasher = matches!(self.trail, Trail::Whole(None)).then(Hasher::new);
         let mut sent = 0;
         while sent < self.size {
+            if let Some(abort) = watch.abort() {
+                return body.end(connection, &Trailer::Abort { abort }).await;
+            }
             let wanted = usize::try_from(self.size - sent)
                 .unwrap_or(PIECE_SIZE)
                 .min(PIECE_SIZE);

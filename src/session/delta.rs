@@ -65,7 +65,9 @@ impl Session {
             let _slots = slots;
             send_chunks(connection, content, &list).await
         };
-        let (connection, sent) = connection.on_thread(&self.shared.stop, work).await?;
+        let (connection, sent) = connection
+            .on_thread(self.standing.stop_sending(), work)
+            .await?;
         sent?;
         Ok((connection, Ok(())))
     }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::body::Progress;
 use super::coded::Arriving;
+use super::standing::Watch;
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
 use crate::compression::pays_in_memory;
 use crate::connection::{BodyWriter, Connection, ConnectionError, PIECE_SIZE};
 use crate::digest::Hasher;
 use crate::identity::Identity;
-use crate::ops::{ManyPuts, OpError, Puts, Service};
+use crate::ops::{ManyPuts, OpError, Puts, Service, Still};
 use crate::path::RemotePath;
 use crate::protocol::{Encoding, GetMany, GotMany, PutMany, Reply, Trailer};
 use crate::socket::Transport;
@@ -38,7 +39,9 @@ impl Session {
             let _slot = slot;
             receive(connection, puts, request.encoding).await
         };
-        let (connection, received) = connection.on_thread(&self.shared.stop, work).await?;
+        let (connection, received) = connection
+            .on_thread(self.standing.stop_taking(), work)
+            .await?;
         let (mut connection, progress, puts) = match received {
             Ok((progress, puts)) => (connection, progress, puts),
             Err(error) => {
@@ -76,6 +79,8 @@ impl Session {
         };
         let service = Arc::clone(&self.shared.service);
         let who = Arc::clone(&self.identity);
+        // Each file is asked about when its turn comes.
+        let watch = Watch::new(&self.standing, &service, Still::always());
         let work = async move |connection: &mut Connection<IO>| {
             let _slot = slot;
             let files = Files {
@@ -83,9 +88,12 @@ impl Session {
                 who: &who,
                 rest: request.paths.iter(),
             };
-            send(connection, id, files, Encoding::accepted(&request.accept)).await
+            let accepted = Encoding::accepted(&request.accept);
+            send(connection, id, (files, accepted), watch).await
         };
-        let (connection, sent) = connection.on_thread(&self.shared.stop, work).await?;
+        let (connection, sent) = connection
+            .on_thread(self.standing.stop_sending(), work)
+            .await?;
         sent?;
         Ok((connection, Ok(())))
     }
@@ -138,8 +146,8 @@ impl Files<'_> {
 async fn send<IO: Transport>(
     connection: &mut Connection<IO>,
     id: u64,
-    mut files: Files<'_>,
-    accepted: Option<Encoding>,
+    (mut files, accepted): (Files<'_>, Option<Encoding>),
+    mut watch: Watch,
 ) -> Result<(), ConnectionError> {
     let mut hasher = Hasher::new();
     let mut packed = Vec::with_capacity(READ_AHEAD_SIZE);
@@ -150,6 +158,9 @@ async fn send<IO: Transport>(
     let mut body = BodyWriter::new(encoding)?;
     while !packed.is_empty() {
         hasher.update(&packed);
+        if let Some(abort) = watch.abort() {
+            return body.end(connection, &Trailer::Abort { abort }).await;
+        }
         for piece in packed.chunks(PIECE_SIZE) {
             body.send(connection, piece).await?;
         }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::body::Progress;
+use super::body::{Intake, Progress};
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
 use crate::connection::Connection;
-use crate::ops::{INLINE_SIZE_MAX, LINES_SIZE_MAX, MEMBERS_SIZE_MAX, OpError, Service};
+use crate::ops::{INLINE_SIZE_MAX, LINES_SIZE_MAX, MEMBERS_SIZE_MAX, OpError, Service, Still};
 use crate::path::Topic;
 use crate::protocol::{
     Answer, Call, Commit, Event, Heartbeat, Last, Notice, Publish, Reply, Stage,
@@ -47,10 +47,13 @@ impl Session {
             };
             (connection, progress, published)
         } else {
-            let allowance = plan.allowance();
-            let hand_on = move |service: &Service, staged| service.publish_staged(&plan, staged);
-            self.receive(connection, None, (allowance, None), hand_on)
-                .await?
+            let still = plan.still();
+            let into = Intake::new(plan.allowance(), plan.still());
+            let hand_on = move |service: &Service, staged| {
+                still.ask(service)?;
+                service.publish_staged(&plan, staged)
+            };
+            self.receive(connection, None, into, hand_on).await?
         };
         let mut connection = connection;
         let published = match published {
@@ -153,7 +156,7 @@ impl Session {
         };
         let who = Arc::clone(&self.identity);
         let keep = move |service: &Service, staged| service.keep_staged(&who, staged);
-        let into = (allowance, None);
+        let into = Intake::new(allowance, Still::always());
         let received = self.receive(connection, stage.encoding, into, keep).await?;
         let (mut connection, progress, staged) = received;
         let staged = match staged {

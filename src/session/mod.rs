@@ -12,6 +12,7 @@ mod delta;
 mod description;
 mod many;
 mod message;
+mod standing;
 mod stream;
 mod upload;
 mod words;
@@ -37,6 +38,7 @@ use crate::protocol::{
 use crate::socket::Transport;
 
 pub use delta::SIGNATURES_MAX;
+pub use standing::Standing;
 pub use words::last_words;
 use words::{queue_done, queue_last_words, queue_reply, queue_result};
 
@@ -68,6 +70,7 @@ pub enum SessionError {
 pub struct Session {
     shared: Shared,
     identity: Arc<Identity>,
+    standing: Arc<Standing>,
 }
 
 /// What was answered, for the log line.
@@ -75,10 +78,11 @@ type Outcome = Result<(), OpError>;
 
 impl Session {
     /// A session of a peer that is known.
-    pub fn new(shared: Shared, identity: Identity) -> Self {
+    pub fn new(shared: Shared, identity: Identity, standing: Arc<Standing>) -> Self {
         Self {
             shared,
             identity: Arc::new(identity),
+            standing,
         }
     }
 
@@ -113,14 +117,16 @@ impl Session {
                     continue;
                 }
                 Ok(None) => {
-                    connection.close().await;
+                    match self.standing.verdict().cloned() {
+                        Some(why) => last_words(connection, why.code, why.message).await,
+                        None => connection.close().await,
+                    }
                     return Ok(());
                 }
                 Err(error) => return Err(self.give_up(connection, error).await),
             };
-            if self.identity.expires_at < Timestamp::now() {
-                let text = format!("your certificate expired {}", self.identity.expires_at);
-                last_words(connection, ErrorCode::CertificateExpired, text).await;
+            if let Some(why) = self.must_end() {
+                last_words(connection, why.code, why.message).await;
                 return Ok(());
             }
             let request = Request::decode(&message);
@@ -156,6 +162,7 @@ impl Session {
                 connection.flush().await?;
                 return Ok(None);
             }
+            () = self.standing.over() => return Ok(None),
             began = timeout(idle, connection.wait_frame()) => began.map_err(|_| SessionError::Idle(idle))??,
         };
         if !began {
@@ -166,12 +173,25 @@ impl Session {
         Ok(message.map_err(|_| ConnectionError::TooSlow { stall })??)
     }
 
+    /// Why there may be no more of the session, if so.
+    fn must_end(&self) -> Option<ErrorReply> {
+        if let Some(why) = self.standing.verdict() {
+            return Some(why.clone());
+        }
+        let expires_at = self.identity.expires_at;
+        (expires_at < Timestamp::now()).then(|| expired(expires_at))
+    }
+
     /// Tells the peer why, where it can still hear it.
     async fn give_up<IO: Transport>(
         &self,
         connection: Connection<IO>,
         error: SessionError,
     ) -> SessionError {
+        if let Some(why) = self.standing.verdict() {
+            last_words(connection, why.code, why.message.clone()).await;
+            return error;
+        }
         match &error {
             SessionError::Connection(fault) => {
                 if let Some(reply) = body::last_reply(fault) {
@@ -337,6 +357,7 @@ impl Session {
             server: SOFTWARE.to_owned(),
             identity: self.identity.id.to_string(),
             expires_at: self.identity.expires_at,
+            renew_after: Some(self.identity.renew_after()),
             time: Timestamp::now(),
             limits: crate::protocol::Limits {
                 message_size_max: MESSAGE_SIZE_MAX as u64,
@@ -345,5 +366,13 @@ impl Session {
             },
             features: vec![FEATURE_ZSTD.to_owned()],
         }
+    }
+}
+
+/// What whoever's certificate ended is told.
+pub fn expired(at: Timestamp) -> ErrorReply {
+    ErrorReply {
+        code: ErrorCode::CertificateExpired,
+        message: format!("your certificate expired {at}: connect with a new one"),
     }
 }

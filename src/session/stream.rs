@@ -82,7 +82,7 @@ impl Session {
     ) -> Result<Ended, SessionError> {
         let (mut spoke_at, mut told_caught_up) = (Instant::now(), false);
         loop {
-            if let Some(reply) = self.must_end() {
+            if let Some(reply) = self.stream_must_end() {
                 return Ok(Ended::Told(reply));
             }
             let items;
@@ -146,22 +146,20 @@ impl Session {
                 Ok(false) | Err(_) => Ended::Closed,
             }),
             () = self.shared.draining.cancelled() => Woken::Look,
+            () = self.standing.over() => Woken::Look,
             () = reader.wait() => Woken::Look,
             () = sleep(TICK) => Woken::Look,
         })
     }
 
     /// Why the stream must end now, whatever there is.
-    fn must_end(&self) -> Option<ErrorReply> {
-        if self.shared.draining.is_cancelled() {
+    fn stream_must_end(&self) -> Option<ErrorReply> {
+        if self.shared.draining.is_cancelled() || self.shared.stop.is_cancelled() {
             return Some(ErrorReply {
                 code: ErrorCode::ShuttingDown,
                 message: "the server is going away".to_owned(),
             });
         }
-        (self.identity.expires_at < Timestamp::now()).then(|| ErrorReply {
-            code: ErrorCode::CertificateExpired,
-            message: format!("your certificate expired {}", self.identity.expires_at),
-        })
+        self.must_end()
     }
 }

@@ -58,7 +58,9 @@ impl Session {
             let received = sink.receive(connection, body).await;
             received.map(|(progress, outcome)| (progress, outcome, sink.writer.n_parts()))
         };
-        let (mut connection, received) = connection.on_thread(&self.shared.stop, work).await?;
+        let (mut connection, received) = connection
+            .on_thread(self.standing.stop_taking(), work)
+            .await?;
         let (progress, outcome, n_parts) = match received {
             Ok(received) => received,
             Err(error) => return Err(self.give_up(connection, error.into()).await),

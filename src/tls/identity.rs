@@ -66,6 +66,7 @@ pub fn identify(chain: &[CertificateDer<'_>]) -> Result<Identity, IdentityError>
         id,
         serial: facts.serial,
         ca: facts.issuer,
+        valid_from: facts.not_before,
         expires_at: facts.not_after,
     })
 }

@@ -85,6 +85,20 @@ pub enum TlsError {
         issuer: String,
         expired: String,
     },
+    #[error("{}: the revocation list names the server's own certificate {subject} (serial {serial})", crl.display())]
+    OwnRevoked {
+        crl: PathBuf,
+        subject: String,
+        serial: String,
+    },
+    #[error(
+        "the revocation list of {issuer} has number {found}, and {before} held before: a list never goes back"
+    )]
+    ListRolledBack {
+        issuer: String,
+        found: String,
+        before: String,
+    },
     #[error("TLS cannot be configured from {}", path.display())]
     Rustls {
         path: PathBuf,
@@ -126,6 +140,10 @@ impl TlsError {
                  critical and not known"
                     .to_owned(),
             ),
+            Self::OwnRevoked { .. } => {
+                Some("give the server a new certificate: fsvc certs renew server".to_owned())
+            }
+            Self::ListRolledBack { .. } => Some("was an old copy put in place of it?".to_owned()),
             Self::X509 { .. }
             | Self::CannotSign { .. }
             | Self::List { .. }

@@ -8,10 +8,12 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use thiserror::Error;
+use x509_parser::num_bigint::BigUint;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
 use crate::escape::Escaped;
+use crate::identity::renew_after;
 
 /// Bytes that are no certificate, or one that says a thing twice.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -65,6 +67,11 @@ pub struct Names {
 }
 
 impl Facts {
+    /// From when on the certificate should be replaced.
+    pub fn renew_after(&self) -> Timestamp {
+        renew_after(self.not_before, self.not_after)
+    }
+
     /// Reads a certificate.
     ///
     /// # Errors
@@ -143,7 +150,8 @@ fn timestamp(seconds: i64) -> Result<Timestamp, X509Error> {
     Timestamp::from_second(seconds).map_err(|_| X509Error::Malformed)
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -157,20 +165,35 @@ pub struct ListFacts {
     pub issuer: String,
     /// When the next one should have come; after that this one counts for nothing.
     pub next_update: Option<Timestamp>,
+    /// Its number, which grows; empty where it has none.
+    pub number: Vec<u8>,
+    /// Whether it revokes the certificate that was asked about.
+    pub is_revoked: bool,
 }
 
 impl ListFacts {
-    /// Reads a revocation list.
+    /// Reads a revocation list, and looks whether this is in it.
     ///
     /// # Errors
     /// The bytes are not one revocation list.
-    pub fn read(list: &CertificateRevocationListDer<'_>) -> Result<Self, X509Error> {
+    pub fn read(
+        list: &CertificateRevocationListDer<'_>,
+        certificate: &Facts,
+    ) -> Result<Self, X509Error> {
         let (_, list) =
             CertificateRevocationList::from_der(list).map_err(|_| X509Error::Malformed)?;
         let next_update = list.next_update().map(|time| timestamp(time.timestamp()));
+        let issuer = Escaped::new(&list.issuer().to_string()).to_string();
+        let mut revoked = list.iter_revoked_certificates();
+        let is_it = revoked.any(|entry| hex(entry.raw_serial()) == certificate.serial);
         Ok(Self {
-            issuer: Escaped::new(&list.issuer().to_string()).to_string(),
+            is_revoked: is_it && issuer == certificate.issuer,
+            issuer,
             next_update: next_update.transpose()?,
+            number: list
+                .crl_number()
+                .map(BigUint::to_bytes_be)
+                .unwrap_or_default(),
         })
     }
 }

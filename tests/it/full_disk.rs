@@ -78,7 +78,7 @@ fn a_full_disk_of_the_client_loses_nothing_and_keeps_no_half_file() {
     let said = server.fails(1, &["get", "-r", "/t", back]);
     assert!(said.contains("No space left"), "{said}");
     let came = files(back);
-    assert!((1..1_000).contains(&came.len()), "{}", came.len());
+    assert!(!came.contains_key("large"));
     let sent = files(&source);
     for (name, content) in &came {
         assert!(sent[name] == *content, "{name}");

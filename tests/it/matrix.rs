@@ -161,6 +161,15 @@ impl Ca {
 
     /// A revocation list, in PEM.
     pub fn list(&self, revoked: &[&Pair], next_update: OffsetDateTime) -> String {
+        self.numbered_list(1, revoked, next_update)
+    }
+
+    pub fn numbered_list(
+        &self,
+        number: u64,
+        revoked: &[&Pair],
+        next_update: OffsetDateTime,
+    ) -> String {
         let revoked = revoked.iter().map(|pair| RevokedCertParams {
             serial_number: pair.serial.clone(),
             revocation_time: now_plus(-Duration::MINUTE),
@@ -170,7 +179,7 @@ impl Ca {
         let params = CertificateRevocationListParams {
             this_update: now_plus(-Duration::HOUR),
             next_update,
-            crl_number: 1_u64.into(),
+            crl_number: number.into(),
             issuing_distribution_point: None,
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,

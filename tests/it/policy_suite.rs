@@ -164,6 +164,7 @@ fn a_permit_names_what_was_asked_and_a_denial_says_why() {
         id: client("dev"),
         serial: "00".to_owned(),
         ca: "CN=test".to_owned(),
+        valid_from: Timestamp::UNIX_EPOCH,
         expires_at: Timestamp::MAX,
     };
     let path: RemotePath = "/home/dev/a".parse().unwrap();

@@ -91,6 +91,15 @@ impl Raw {
         assert_eq!(self.read_frame(), None);
     }
 
+    /// Whether something can be read now.
+    pub fn has_more(&self) -> bool {
+        let tcp = &self.stream.sock;
+        tcp.set_nonblocking(true).unwrap();
+        let peeked = tcp.peek(&mut [0]);
+        tcp.set_nonblocking(false).unwrap();
+        peeked.is_ok()
+    }
+
     /// Cuts the connection without a word of TLS.
     pub fn cut(self) {
         self.stream.sock.shutdown(std::net::Shutdown::Both).unwrap();

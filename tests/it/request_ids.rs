@@ -432,6 +432,7 @@ async fn commit_all(
         id: "spiffe://test.internal/client/dev".parse().unwrap(),
         serial: "1".to_owned(),
         ca: "CN=test".to_owned(),
+        valid_from: Timestamp::UNIX_EPOCH,
         expires_at: Timestamp::MAX,
     });
     let mut list = Vec::new();

@@ -432,7 +432,7 @@ fn a_right_that_is_taken_away_ends_what_runs_on_it() {
         }
     });
     // A broken policy changes nothing.
-    replace_policy(&server, "[[grant]]\nto = 7", "the policy was not read anew");
+    replace_policy(&server, "[[grant]]\nto = 7", "nothing was read anew");
     runtime.block_on(async {
         say(&alice_client, "a/b", "still there").await;
         for stream in &mut streams[..3] {

@@ -14,7 +14,7 @@ use fsvc::log::embedded::EmbeddedLog;
 use fsvc::log::{Keep, Retention};
 use fsvc::ops::{Bounds, Parts, Service};
 use fsvc::policy::Policy;
-use fsvc::session::{Session, Shared};
+use fsvc::session::{Session, Shared, Standing};
 use fsvc::store::local::LocalStore;
 use fsvc::topics::Topics;
 use jiff::Timestamp;
@@ -81,6 +81,7 @@ fn dev(expires_at: Timestamp) -> Identity {
         id: "spiffe://test.internal/client/dev".parse().unwrap(),
         serial: "01".to_owned(),
         ca: "CN=test".to_owned(),
+        valid_from: Timestamp::UNIX_EPOCH,
         expires_at,
     }
 }
@@ -120,7 +121,8 @@ fn a_session_works_over_a_pipe_of_any_size() {
             let root = tempfile::tempdir().unwrap();
             let shared = shared(root.path());
             let (mut pipe, other) = tokio::io::duplex(pipe_size);
-            let session = Session::new(shared, dev(Timestamp::MAX));
+            let standing = Arc::new(Standing::new(&shared.stop));
+            let session = Session::new(shared, dev(Timestamp::MAX), standing);
             let running =
                 tokio::spawn(session.run(Connection::new(other, Duration::from_secs(30))));
             assert!(answer(&mut pipe).await["hello"].is_object());
@@ -184,7 +186,9 @@ fn nothing_is_done_after_the_certificate_has_ended() {
     runtime.block_on(async {
         let root = tempfile::tempdir().unwrap();
         let (mut pipe, other) = tokio::io::duplex(1 << 10);
-        let session = Session::new(shared(root.path()), dev(Timestamp::UNIX_EPOCH));
+        let shared = shared(root.path());
+        let standing = Arc::new(Standing::new(&shared.stop));
+        let session = Session::new(shared, dev(Timestamp::UNIX_EPOCH), standing);
         let running = tokio::spawn(session.run(Connection::new(other, Duration::from_secs(30))));
         assert!(answer(&mut pipe).await["hello"].is_object());
         pipe.write_all(&message(r#"{"id":1,"op":"ping"}"#))

@@ -345,6 +345,7 @@ fn who(name: &str) -> Identity {
             .unwrap(),
         serial: "1".to_owned(),
         ca: "CN=test".to_owned(),
+        valid_from: Timestamp::UNIX_EPOCH,
         expires_at: Timestamp::MAX,
     }
 }

@@ -1,0 +1,233 @@
+//! Certificates, keys, revocation lists and the policy, read anew while the server runs.
+//!
+//! All of them are one set: it is loaded and checked as a whole, and takes the place of the one before
+//! as a whole or not at all. What they hold is compared, not when they were changed: a file system that
+//! swaps links tells nothing else.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tracing::{debug, info, warn};
+
+use super::args::Serve;
+use super::open::{StartError, load_policy, policy_file, tls_files};
+use super::output::chain;
+use crate::ops::Service;
+use crate::policy::Policy;
+use crate::tls::pem::FILE_SIZE_MAX;
+use crate::tls::server::{Loaded, configure};
+use crate::tls::x509::Facts;
+
+/// Days left of which is told once each, besides the beginning of the last third of a life.
+const DAYS_LEFT_TOLD: [i64; 4] = [14, 7, 3, 1];
+
+/// What the files hold, in few bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    tls: blake3::Hash,
+    policy: blake3::Hash,
+}
+
+/// A set that was loaded, and what it was loaded from.
+struct Set {
+    policy: Policy,
+    loaded: Loaded,
+    from: Fingerprint,
+}
+
+/// Whoever looks at the files.
+pub(super) struct Reload {
+    arguments: Arc<Serve>,
+    service: Arc<Service>,
+    loaded: watch::Sender<Arc<Loaded>>,
+    /// Of the set that holds.
+    holds: Fingerprint,
+    /// What was last said about a set that does not hold.
+    complaint: Option<String>,
+    /// Certificates of whose end was told, and how many days before.
+    told: Vec<(String, i64)>,
+}
+
+impl Reload {
+    /// Looks for other files than those that `loaded` was made of, whose fingerprint was taken before.
+    pub(super) fn new(
+        arguments: &Serve,
+        service: &Arc<Service>,
+        loaded: watch::Sender<Arc<Loaded>>,
+        holds: Fingerprint,
+    ) -> Self {
+        Self {
+            arguments: Arc::new(arguments.clone()),
+            service: Arc::clone(service),
+            loaded,
+            holds,
+            complaint: None,
+            told: Vec::new(),
+        }
+    }
+
+    /// Looks at once, every so often, and on each SIGHUP, until the future is dropped. The handler of
+    /// the signal stands when this returns.
+    pub(super) fn run(mut self) -> impl Future<Output = ()> + Send + 'static {
+        let handler = signal(SignalKind::hangup());
+        let period = self.arguments.reload_every;
+        async move {
+            let Ok(mut hangup) = handler else {
+                warn!("SIGHUP cannot be watched: files are looked at every {period:?} only");
+                loop {
+                    self.look(false).await;
+                    sleep(period).await;
+                }
+            };
+            let mut is_asked = false;
+            loop {
+                self.look(is_asked).await;
+                is_asked = tokio::select! {
+                    asked = hangup.recv() => asked.is_some(),
+                    () = sleep(period) => false,
+                };
+            }
+        }
+    }
+
+    async fn look(&mut self, is_asked: bool) {
+        let (arguments, holds) = (Arc::clone(&self.arguments), self.holds.clone());
+        let is_refused = self.complaint.is_some();
+        let old = Arc::clone(&self.loaded.borrow());
+        let look = move || {
+            let from = fingerprint(&arguments);
+            if holds == from && !is_refused && !is_asked {
+                return Ok(None);
+            }
+            let policy = load_policy(&arguments)?;
+            let loaded = configure(&tls_files(&arguments), Timestamp::now())?;
+            loaded.check_succeeds(&old)?;
+            Ok(Some(Set {
+                policy,
+                loaded,
+                from,
+            }))
+        };
+        let looked: Result<Result<Option<Set>, StartError>, _> =
+            tokio::task::spawn_blocking(look).await;
+        match looked {
+            Ok(Ok(Some(set))) => self.take(set).await,
+            // Once more what holds already.
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => self.refuse(chain(&error)),
+            Err(_) => self.refuse("the thread that read the files failed".to_owned()),
+        }
+        self.tell_ends();
+    }
+
+    /// Takes a set, unless the files changed while it was read: then the next look will.
+    async fn take(&mut self, set: Set) {
+        let arguments = Arc::clone(&self.arguments);
+        let now = tokio::task::spawn_blocking(move || fingerprint(&arguments)).await;
+        if now.ok().as_ref() != Some(&set.from) {
+            debug!("the files changed while they were read");
+            return self.refuse("the files changed while they were read".to_owned());
+        }
+        self.complaint = None;
+        let before = std::mem::replace(&mut self.holds, set.from.clone());
+        if before.policy != set.from.policy {
+            info!(n_grants = set.policy.n_grants(), "another policy holds now");
+        }
+        self.service.replace_policy(set.policy);
+        if before.tls == set.from.tls {
+            return;
+        }
+        let serial = |loaded: &Loaded| loaded.certificates[0].serial.clone();
+        info!(
+            serial = serial(&set.loaded),
+            serial_before = serial(&self.loaded.borrow()),
+            expires_at = %set.loaded.certificates[0].not_after,
+            n_cas = set.loaded.certificates.len() - 1,
+            "other certificates hold now"
+        );
+        self.loaded.send_replace(Arc::new(set.loaded));
+    }
+
+    fn refuse(&mut self, why: String) {
+        if self.complaint.as_ref() != Some(&why) {
+            warn!(
+                error = why,
+                "nothing was read anew: what held before still holds"
+            );
+        }
+        self.complaint = Some(why);
+    }
+
+    /// Tells of certificates of the server that are near their end.
+    fn tell_ends(&mut self) {
+        let now = Timestamp::now();
+        let loaded = Arc::clone(&self.loaded.borrow());
+        for certificate in &loaded.certificates {
+            let Some(days_left) = near_end(certificate, now) else {
+                continue;
+            };
+            let mark = (certificate.serial.clone(), days_left);
+            if self.told.contains(&mark) {
+                continue;
+            }
+            self.told.retain(|(serial, _)| *serial != mark.0);
+            self.told.push(mark);
+            warn!(
+                subject = certificate.subject,
+                serial = certificate.serial,
+                expires_at = %certificate.not_after,
+                "a certificate of the server is near its end: renew it"
+            );
+        }
+    }
+}
+
+/// How many days are left, in steps that are told of; nothing while there are many.
+fn near_end(certificate: &Facts, now: Timestamp) -> Option<i64> {
+    if now < certificate.renew_after() {
+        return None;
+    }
+    let left = certificate.not_after.duration_since(now);
+    let days = left.as_secs().div_euclid(24 * 3600);
+    let step = DAYS_LEFT_TOLD.into_iter().rev().find(|step| days < *step);
+    // In the last days each day.
+    let is_last = days < DAYS_LEFT_TOLD[2];
+    Some(if is_last {
+        days
+    } else {
+        step.unwrap_or(i64::MAX)
+    })
+}
+
+/// Of the files as they are now. Blocks.
+pub(super) fn fingerprint(arguments: &Serve) -> Fingerprint {
+    let files = tls_files(arguments);
+    let mut tls = blake3::Hasher::new();
+    let crl = files.crl.iter();
+    for file in [&files.certificate, &files.key, &files.ca]
+        .into_iter()
+        .chain(crl)
+    {
+        tls.update(hash(file).as_bytes());
+    }
+    Fingerprint {
+        tls: tls.finalize(),
+        policy: hash(&policy_file(arguments)),
+    }
+}
+
+/// Of what a file holds; of why it cannot be read, if so.
+fn hash(path: &Path) -> blake3::Hash {
+    let read = || -> io::Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new();
+        io::copy(&mut File::open(path)?.take(FILE_SIZE_MAX + 1), &mut hasher)?;
+        Ok(hasher.finalize())
+    };
+    read().unwrap_or_else(|error| blake3::hash(format!("unreadable: {error}").as_bytes()))
+}

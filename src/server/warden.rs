@@ -1,0 +1,169 @@
+//! The certificates of the sessions that live, and what becomes of those that end meanwhile.
+//!
+//! Each session is judged again when its certificate ends and whenever other files hold: by the same
+//! verifier that lets new ones in. Only those that it would not let in any more are ended.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::identity::Identity;
+use crate::protocol::{ErrorCode, ErrorReply};
+use crate::session::{Standing, expired};
+use crate::tls::server::{Loaded, Unfit};
+
+/// How often it is looked for certificates that ended.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The sessions that live, and what holds for them.
+pub(super) struct Warden {
+    loaded: watch::Receiver<Arc<Loaded>>,
+    stop: CancellationToken,
+    ledger: Mutex<Ledger>,
+}
+
+#[derive(Default)]
+struct Ledger {
+    next: u64,
+    wards: HashMap<u64, Ward>,
+}
+
+/// One session, as far as its certificate goes.
+struct Ward {
+    chain: Vec<CertificateDer<'static>>,
+    expires_at: Timestamp,
+    standing: Arc<Standing>,
+}
+
+/// A session's place; given back when it is dropped.
+pub(super) struct Watched {
+    warden: Arc<Warden>,
+    number: u64,
+    pub(super) standing: Arc<Standing>,
+}
+
+impl Warden {
+    /// `stop` ends what runs, whatever it is.
+    pub(super) fn new(loaded: watch::Receiver<Arc<Loaded>>, stop: CancellationToken) -> Self {
+        Self {
+            loaded,
+            stop,
+            ledger: Mutex::default(),
+        }
+    }
+
+    /// What holds now.
+    pub(super) fn loaded(&self) -> Arc<Loaded> {
+        Arc::clone(&self.loaded.borrow())
+    }
+
+    /// Takes a session in whose certificate was good for `judged_by`, which may hold no more.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        chain: &[CertificateDer<'_>],
+        identity: &Identity,
+        judged_by: &Arc<Loaded>,
+    ) -> Watched {
+        let chain = chain.iter().cloned().map(CertificateDer::into_owned);
+        let ward = Ward {
+            chain: chain.collect(),
+            expires_at: identity.expires_at,
+            standing: Arc::new(Standing::new(&self.stop)),
+        };
+        let standing = Arc::clone(&ward.standing);
+        let mut ledger = self.lock();
+        let number = ledger.next;
+        ledger.next += 1;
+        // Whoever comes between a change and its judgement is judged here.
+        let now_holds = self.loaded();
+        if !Arc::ptr_eq(&now_holds, judged_by) {
+            ward.judge(&now_holds, Timestamp::now());
+        }
+        ledger.wards.insert(number, ward);
+        drop(ledger);
+        Watched {
+            warden: Arc::clone(self),
+            number,
+            standing,
+        }
+    }
+
+    /// Watches until the future is dropped.
+    pub(super) async fn watch(&self) {
+        let mut loaded = self.loaded.clone();
+        loaded.mark_unchanged();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                changed = loaded.changed() => match changed {
+                    Ok(()) => self.judge_all(&Arc::clone(&loaded.borrow_and_update())),
+                    // Nobody loads any more: what ends by itself is left.
+                    Err(_) => { ticks.tick().await; }
+                },
+                _ = ticks.tick() => {}
+            }
+            self.end_expired();
+        }
+    }
+
+    fn end_expired(&self) {
+        let now = Timestamp::now();
+        let ledger = self.lock();
+        let over = ledger.wards.values().filter(|ward| ward.expires_at < now);
+        for ward in over {
+            ward.standing.end(expired(ward.expires_at));
+        }
+    }
+
+    fn judge_all(&self, loaded: &Loaded) {
+        let now = Timestamp::now();
+        let ledger = self.lock();
+        let n_closed = ledger.wards.values().filter(|ward| ward.judge(loaded, now));
+        info!(
+            n_closed = n_closed.count(),
+            n_sessions = ledger.wards.len(),
+            "sessions were judged anew"
+        );
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ward {
+    /// Ends the session if its certificate would not be let in now; says whether it did.
+    fn judge(&self, loaded: &Loaded, now: Timestamp) -> bool {
+        let Err(unfit) = loaded.verify(&self.chain, now) else {
+            return false;
+        };
+        let (code, message) = match unfit {
+            Unfit::Expired => {
+                return self.standing.end(expired(self.expires_at));
+            }
+            Unfit::Revoked => (
+                ErrorCode::CertificateRevoked,
+                "your certificate was revoked".to_owned(),
+            ),
+            Unfit::Untrusted(why) => (
+                ErrorCode::CertificateRevoked,
+                format!("your certificate is not trusted any more: {why}"),
+            ),
+        };
+        self.standing.end(ErrorReply { code, message })
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.warden.lock().wards.remove(&self.number);
+    }
+}
