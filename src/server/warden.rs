@@ -104,7 +104,11 @@ impl Warden {
         loop {
             tokio::select! {
                 changed = loaded.changed() => match changed {
-                    Ok(()) => self.judge_all(&Arc::clone(&loaded.borrow_and_update())),
+                    Ok(()) => {
+                        // Not borrowed any more: who loads the next set does not wait for this.
+                        let now_holds = Arc::clone(&loaded.borrow_and_update());
+                        self.judge_all(&now_holds);
+                    }
                     // Nobody loads any more: what ends by itself is left.
                     Err(_) => { ticks.tick().await; }
                 },
