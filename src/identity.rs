@@ -4,6 +4,7 @@
 //! `tls::identity`.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -124,10 +125,37 @@ impl TryFrom<String> for SpiffeId {
     }
 }
 
+/// Which name of a certificate is the identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum NameSource {
+    /// The one URI among the alternative names, a SPIFFE ID.
+    #[serde(rename = "uri")]
+    Uri,
+    /// The one DNS name among the alternative names: `spiffe://TRUST-DOMAIN/dns/NAME`.
+    #[serde(rename = "dns")]
+    Dns,
+    /// The one common name of the subject: `spiffe://TRUST-DOMAIN/cn/NAME`.
+    #[serde(rename = "cn")]
+    CommonName,
+}
+
+/// What the certificates of a CA may say who somebody is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The file that the CA is in; several, where it has several generations.
+    pub ca: PathBuf,
+    /// The one trust domain of its identities, which no other CA names.
+    pub trust_domain: String,
+    /// There is no other: a certificate without this name is refused, whatever else it has.
+    pub source: NameSource,
+    /// Whether a certificate that is for servers as well is taken as a client's.
+    pub also_servers: bool,
+}
+
 /// Who a verified certificate says the peer is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The one URI name in the certificate.
+    /// The one name in the certificate, as its CA's [`Binding`] has it: a URI, where there is none.
     pub id: SpiffeId,
     /// The certificate's serial number, hexadecimal.
     pub serial: String,

@@ -11,6 +11,7 @@ use tracing::info;
 use super::args::{LimitFlags, Serve};
 use crate::config::Limits;
 use crate::database::{Database, DatabaseError};
+use crate::identity::Binding;
 use crate::index::IndexError;
 use crate::index::embedded::EmbeddedIndex;
 use crate::log::cursors::EmbeddedCursors;
@@ -145,13 +146,24 @@ impl StartError {
     }
 }
 
-/// The policy, read anew.
 /// Where the policy is.
 pub(super) fn policy_file(arguments: &Serve) -> PathBuf {
     let given = arguments.policy.clone();
     given.unwrap_or_else(|| arguments.tls_dir.join("policy.toml"))
 }
 
+/// What the policy says of single CAs; their files are beside it.
+pub(super) fn bindings(arguments: &Serve, policy: &Policy) -> Vec<Binding> {
+    let file = policy_file(arguments);
+    let beside = file.parent().unwrap_or(Path::new(""));
+    let mut bindings = policy.bindings().to_vec();
+    for binding in &mut bindings {
+        binding.ca = beside.join(&binding.ca);
+    }
+    bindings
+}
+
+/// The policy, read anew.
 pub(super) fn load_policy(arguments: &Serve) -> Result<Policy, StartError> {
     let path = policy_file(arguments);
     let failed = |source: io::Error| match source.kind() {

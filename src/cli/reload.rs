@@ -16,8 +16,9 @@ use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 use super::args::Serve;
-use super::open::{StartError, load_policy, policy_file, tls_files};
+use super::open::{StartError, bindings, load_policy, policy_file, tls_files};
 use super::output::chain;
+use crate::identity::Binding;
 use crate::ops::Service;
 use crate::policy::Policy;
 use crate::tls::pem::FILE_SIZE_MAX;
@@ -35,10 +36,10 @@ pub(super) struct Fingerprint {
 }
 
 /// A set that was loaded, and what it was loaded from.
-struct Set {
-    policy: Policy,
-    loaded: Loaded,
-    from: Fingerprint,
+pub(super) struct Set {
+    pub(super) policy: Policy,
+    pub(super) loaded: Loaded,
+    pub(super) from: Fingerprint,
 }
 
 /// Whoever looks at the files.
@@ -101,18 +102,13 @@ impl Reload {
         let is_refused = self.complaint.is_some();
         let old = Arc::clone(&self.loaded.borrow());
         let look = move || {
-            let from = fingerprint(&arguments);
+            let from = fingerprint(&arguments, old.anchors.bindings());
             if holds == from && !is_refused && !is_asked {
                 return Ok(None);
             }
-            let policy = load_policy(&arguments)?;
-            let loaded = configure(&tls_files(&arguments), Timestamp::now())?;
-            loaded.check_succeeds(&old)?;
-            Ok(Some(Set {
-                policy,
-                loaded,
-                from,
-            }))
+            let set = load(&arguments)?;
+            set.loaded.check_succeeds(&old)?;
+            Ok(Some(set))
         };
         let looked: Result<Result<Option<Set>, StartError>, _> =
             tokio::task::spawn_blocking(look).await;
@@ -129,7 +125,8 @@ impl Reload {
     /// Takes a set, unless the files changed while it was read: then the next look will.
     async fn take(&mut self, set: Set) {
         let arguments = Arc::clone(&self.arguments);
-        let now = tokio::task::spawn_blocking(move || fingerprint(&arguments)).await;
+        let bound = set.loaded.anchors.bindings().to_vec();
+        let now = tokio::task::spawn_blocking(move || fingerprint(&arguments, &bound)).await;
         if now.ok().as_ref() != Some(&set.from) {
             debug!("the files changed while they were read");
             return self.refuse("the files changed while they were read".to_owned());
@@ -205,8 +202,29 @@ fn near_end(certificate: &Facts, now: Timestamp) -> Option<i64> {
     })
 }
 
-/// Of the files as they are now. Blocks.
-pub(super) fn fingerprint(arguments: &Serve) -> Fingerprint {
+/// Loads all that is one set. Blocks.
+///
+/// # Errors
+/// A file cannot be read or used, or does not fit the others.
+pub(super) fn load(arguments: &Serve) -> Result<Set, StartError> {
+    // Before it is read: if it changes meanwhile, what was loaded does not have its fingerprint.
+    let policy_from = hash(&policy_file(arguments));
+    let policy = load_policy(arguments)?;
+    let bindings = bindings(arguments, &policy);
+    let from = Fingerprint {
+        policy: policy_from,
+        ..fingerprint(arguments, &bindings)
+    };
+    let loaded = configure(&tls_files(arguments), &bindings, Timestamp::now())?;
+    Ok(Set {
+        policy,
+        loaded,
+        from,
+    })
+}
+
+/// Of the files as they are now, those of the trust settings among them. Blocks.
+fn fingerprint(arguments: &Serve, bindings: &[Binding]) -> Fingerprint {
     let files = tls_files(arguments);
     let mut tls = blake3::Hasher::new();
     let crl = files.crl.iter();
@@ -215,6 +233,11 @@ pub(super) fn fingerprint(arguments: &Serve) -> Fingerprint {
         .chain(crl)
     {
         tls.update(hash(file).as_bytes());
+    }
+    for binding in bindings {
+        // What is said of a CA is as much a part of the set as the CA.
+        tls.update(format!("{binding:?}").as_bytes());
+        tls.update(hash(&binding.ca).as_bytes());
     }
     Fingerprint {
         tls: tls.finalize(),

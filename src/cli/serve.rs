@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -16,13 +15,13 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::Serve;
 use super::exit::Exit;
-use super::open::{StartError, load_policy, open, tls_files};
+use super::open::{StartError, open};
 use super::output::{chain, complain, line_out};
-use super::reload::{Fingerprint, Reload, fingerprint};
+use super::reload::{Fingerprint, Reload, load};
 use crate::config::Limits;
 use crate::ops::{Service, Upkeep};
 use crate::server::Server;
-use crate::tls::server::{Loaded, configure};
+use crate::tls::server::Loaded;
 
 /// How long threads that were told to stop are waited for.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,18 +49,16 @@ fn start(arguments: &Serve) -> Result<Exit, StartError> {
         .init();
     arm_faults();
 
-    let from = fingerprint(arguments);
-    let policy = load_policy(arguments)?;
-    let loaded = configure(&tls_files(arguments), Timestamp::now())?;
+    let set = load(arguments)?;
     warn_about_ca_key(&arguments.tls_dir);
-    let (service, limits) = open(arguments, policy)?;
+    let (service, limits) = open(arguments, set.policy)?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(limits.transfers_max + SMALL_THREADS_MAX)
         .build()
         .map_err(StartError::Runtime)?;
-    let served = runtime.block_on(serve(arguments, (loaded, from), service, limits));
+    let served = runtime.block_on(serve(arguments, (set.loaded, set.from), service, limits));
     // A thread that hangs in a disk does not keep the process.
     runtime.shutdown_timeout(SHUTDOWN_TIMEOUT);
     served

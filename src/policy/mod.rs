@@ -1,4 +1,5 @@
-//! The policy: who may do what. Grants and nothing else; no grant, no right.
+//! The policy: who may do what. Grants and nothing else; no grant, no right. Beside them stands
+//! which CA may name whom, which grants nothing either.
 //!
 //! Only [`Policy::authorize`] makes a [`Permit`], and without a permit nothing is done to a file,
 //! a topic or the server.
@@ -8,6 +9,7 @@ mod grant;
 mod pattern;
 mod resource;
 mod text;
+mod trust;
 
 use std::fmt;
 
@@ -22,9 +24,11 @@ use self::grant::{Grant, GrantText};
 pub use self::pattern::PatternError;
 pub use self::resource::{Action, ActionError, Kind, Name, Resource, TOPIC_MARK, Target};
 use self::text::Lines;
+pub use self::trust::TrustError;
+use self::trust::TrustText;
 use crate::escape::Escaped;
 use crate::filter::TopicFilter;
-use crate::identity::{Identity, SpiffeId};
+use crate::identity::{Binding, Identity, SpiffeId};
 use crate::path::{PathError, Prefix};
 
 /// Largest text of a policy, in bytes.
@@ -33,6 +37,8 @@ pub const POLICY_SIZE_MAX: usize = 1 << 20;
 pub const GRANTS_MAX: usize = 10_000;
 /// Most expectations in a policy.
 pub const EXPECTATIONS_MAX: usize = 1_000;
+/// Most trust settings in a policy.
+pub const TRUST_MAX: usize = 100;
 
 /// Why a text is not a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -43,6 +49,8 @@ pub enum PolicyError {
     TooManyGrants { n: usize },
     #[error("the policy has {n} expectations, at most {EXPECTATIONS_MAX} are allowed")]
     TooManyExpectations { n: usize },
+    #[error("the policy has {n} trust settings, at most {TRUST_MAX} are allowed")]
+    TooManyTrustSettings { n: usize },
     #[error("line {line}: {message}")]
     Syntax { line: usize, message: Escaped },
     #[error(
@@ -61,6 +69,12 @@ pub enum PolicyError {
         line: usize,
         error: ExpectError,
     },
+    #[error("line {line}: trust setting {number}: {error}")]
+    Trust {
+        number: usize,
+        line: usize,
+        error: TrustError,
+    },
 }
 
 const EXAMPLE: &str = r#"[[grant]]
@@ -76,12 +90,15 @@ struct PolicyText {
     grant: Vec<Spanned<GrantText>>,
     #[serde(default)]
     expect: Vec<Spanned<ExpectText>>,
+    #[serde(default)]
+    trust: Vec<TrustText>,
 }
 
 /// All grants of a server.
 #[derive(Debug, Clone)]
 pub struct Policy {
     grants: Vec<(Granted, Grant)>,
+    bindings: Vec<Binding>,
 }
 
 /// Which grant it was: its number from 1, and the line it begins at.
@@ -148,9 +165,16 @@ impl Policy {
             _ if n_expectations > EXPECTATIONS_MAX => {
                 return Err(PolicyError::TooManyExpectations { n: n_expectations });
             }
+            _ if parsed.trust.len() > TRUST_MAX => {
+                let n = parsed.trust.len();
+                return Err(PolicyError::TooManyTrustSettings { n });
+            }
             _ => {}
         }
-        let policy = Self::checked(&parsed.grant, &lines)?;
+        let policy = Self {
+            grants: grants(&parsed.grant, &lines)?,
+            bindings: bindings(&parsed.trust, &lines)?,
+        };
         policy.meets(&parsed.expect, &lines)?;
         Ok(policy)
     }
@@ -261,23 +285,15 @@ impl Policy {
         self.grants.len()
     }
 
+    /// What the certificates of single CAs may say, in the order of the text. The files are as they
+    /// stand there: beside the policy, where they do not begin with `/`.
+    pub fn bindings(&self) -> &[Binding] {
+        &self.bindings
+    }
+
     fn grant_for(&self, who: &SpiffeId, action: Action, name: Name<'_>) -> Option<Granted> {
         let covers = |(_, grant): &&(Granted, Grant)| grant.covers(who, action, name);
         self.grants.iter().find(covers).map(|(granted, _)| *granted)
-    }
-
-    fn checked(texts: &[Spanned<GrantText>], lines: &Lines) -> Result<Self, PolicyError> {
-        let mut grants = Vec::with_capacity(texts.len());
-        for (text, number) in texts.iter().zip(1..) {
-            let grant = Grant::parse(text.get_ref()).map_err(|mistake| PolicyError::Grant {
-                number,
-                line: lines.line(mistake.at),
-                error: mistake.error,
-            })?;
-            let line = lines.line(text.span().start);
-            grants.push((Granted { number, line }, grant));
-        }
-        Ok(Self { grants })
     }
 
     fn meets(&self, texts: &[Spanned<ExpectText>], lines: &Lines) -> Result<(), PolicyError> {
@@ -291,6 +307,34 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+fn grants(
+    texts: &[Spanned<GrantText>],
+    lines: &Lines,
+) -> Result<Vec<(Granted, Grant)>, PolicyError> {
+    let mut grants = Vec::with_capacity(texts.len());
+    for (text, number) in texts.iter().zip(1..) {
+        let grant = Grant::parse(text.get_ref()).map_err(|mistake| PolicyError::Grant {
+            number,
+            line: lines.line(mistake.at),
+            error: mistake.error,
+        })?;
+        let line = lines.line(text.span().start);
+        grants.push((Granted { number, line }, grant));
+    }
+    Ok(grants)
+}
+
+fn bindings(texts: &[TrustText], lines: &Lines) -> Result<Vec<Binding>, PolicyError> {
+    let each = texts.iter().zip(1..).map(|(text, number)| {
+        text.parse().map_err(|(at, error)| PolicyError::Trust {
+            number,
+            line: lines.line(at),
+            error,
+        })
+    });
+    each.collect()
 }
 
 impl<'a, R> Permit<'a, R> {

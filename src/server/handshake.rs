@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -56,7 +57,7 @@ pub(super) async fn greet(
     let (_, state) = stream.get_ref();
     let speaks_fsvc = state.alpn_protocol() == Some(ALPN);
     let chain = state.peer_certificates().unwrap_or_default().to_vec();
-    let identified = identify(&chain);
+    let identified = identify(&chain, &loaded.anchors, Timestamp::now());
     let connection = Connection::new(stream, context.shared.limits.stall_timeout);
     if !speaks_fsvc {
         let text = "offer the protocol fsvc/1 by ALPN";

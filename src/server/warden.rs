@@ -14,9 +14,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::identity::Identity;
+use crate::identity::{Identity, SpiffeId};
 use crate::protocol::{ErrorCode, ErrorReply};
 use crate::session::{Standing, expired};
+use crate::tls::identity::identify;
 use crate::tls::server::{Loaded, Unfit};
 
 /// How often it is looked for certificates that ended.
@@ -38,6 +39,7 @@ struct Ledger {
 /// One session, as far as its certificate goes.
 struct Ward {
     chain: Vec<CertificateDer<'static>>,
+    id: SpiffeId,
     expires_at: Timestamp,
     standing: Arc<Standing>,
 }
@@ -74,6 +76,7 @@ impl Warden {
         let chain = chain.iter().cloned().map(CertificateDer::into_owned);
         let ward = Ward {
             chain: chain.collect(),
+            id: identity.id.clone(),
             expires_at: identity.expires_at,
             standing: Arc::new(Standing::new(&self.stop)),
         };
@@ -147,7 +150,7 @@ impl Ward {
     /// Ends the session if its certificate would not be let in now; says whether it did.
     fn judge(&self, loaded: &Loaded, now: Timestamp) -> bool {
         let Err(unfit) = loaded.verify(&self.chain, now) else {
-            return false;
+            return self.judge_name(loaded, now);
         };
         let (code, message) = match unfit {
             Unfit::Expired => {
@@ -163,6 +166,20 @@ impl Ward {
             ),
         };
         self.standing.end(ErrorReply { code, message })
+    }
+
+    /// Ends the session of a certificate that is good, and is somebody else or nobody by what is said
+    /// of its CA now.
+    fn judge_name(&self, loaded: &Loaded, now: Timestamp) -> bool {
+        let why = match identify(&self.chain, &loaded.anchors, now) {
+            Ok(identity) if identity.id == self.id => return false,
+            Ok(identity) => format!("it names {} now", identity.id),
+            Err(error) => error.to_string(),
+        };
+        self.standing.end(ErrorReply {
+            code: ErrorCode::Denied,
+            message: format!("you are not {} any more: {why}", self.id),
+        })
     }
 }
 

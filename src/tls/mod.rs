@@ -3,6 +3,7 @@
 //! TLS 1.3 only, one crypto provider, no resumption: a resumed session would pass by the
 //! certificate check.
 
+pub mod anchors;
 mod bundle;
 pub mod client;
 pub mod identity;
@@ -85,6 +86,20 @@ pub enum TlsError {
         issuer: String,
         expired: String,
     },
+    #[error("{}: the CA {subject} is not in {}, so its clients are not let in at all",
+        path.display(), bundle.display())]
+    BoundUntrusted {
+        path: PathBuf,
+        subject: String,
+        bundle: PathBuf,
+    },
+    #[error("the CA {subject} is in {} for the trust domain {}, and in {} for {}: its key is in both",
+        files[0].display(), domains[0], files[1].display(), domains[1])]
+    BoundTwice {
+        subject: String,
+        files: Box<[PathBuf; 2]>,
+        domains: Box<[String; 2]>,
+    },
     #[error("{}: the revocation list names the server's own certificate {subject} (serial {serial})", crl.display())]
     OwnRevoked {
         crl: PathBuf,
@@ -139,6 +154,15 @@ impl TlsError {
                 "no TLS library takes it: it is malformed, or has an extension that is marked \
                  critical and not known"
                     .to_owned(),
+            ),
+            Self::BoundUntrusted { path, bundle, .. } => Some(format!(
+                "is it the right file? a [[trust]] entry binds a CA that is in {}, and adds none: \
+                 put what is in {} there too",
+                bundle.display(),
+                path.display()
+            )),
+            Self::BoundTwice { .. } => Some(
+                "a CA has one trust domain: take it out of one of the [[trust]] entries".to_owned(),
             ),
             Self::OwnRevoked { .. } => {
                 Some("give the server a new certificate: fsvc certs renew server".to_owned())

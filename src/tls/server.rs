@@ -16,10 +16,12 @@ use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{CertificateError, InconsistentKeys, ServerConfig};
 
+use super::anchors::Anchors;
 use super::bundle::{self, Bundle};
 use super::pem::PemError;
 use super::x509::{Facts, ListFacts, hex};
 use super::{TlsError, pem, provider};
+use crate::identity::Binding;
 use crate::protocol::ALPN;
 
 /// Where the server's TLS material is.
@@ -39,6 +41,8 @@ pub struct Files {
 pub struct Loaded {
     pub config: Arc<ServerConfig>,
     verifier: Arc<dyn ClientCertVerifier>,
+    /// Which CA may name whom.
+    pub anchors: Anchors,
     /// The numbers of the revocation lists, by issuer.
     lists: Vec<(String, Vec<u8>)>,
     /// The server's own certificate, then the CAs.
@@ -109,7 +113,7 @@ impl Loaded {
 ///
 /// # Errors
 /// A file is missing, too open, out of date, or does not fit the others; the text names both.
-pub fn configure(files: &Files, now: Timestamp) -> Result<Loaded, TlsError> {
+pub fn configure(files: &Files, bindings: &[Binding], now: Timestamp) -> Result<Loaded, TlsError> {
     check_key_mode(&files.key)?;
     let chain = pem::read_certificates(&files.certificate)?;
     let own = check_own_certificate(&files.certificate, &chain[0], now)?;
@@ -118,13 +122,15 @@ pub fn configure(files: &Files, now: Timestamp) -> Result<Loaded, TlsError> {
 
     let mut verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(bundle.roots.clone()), provider());
-    let mut lists = Vec::new();
+    let (mut lists, mut raw_lists) = (Vec::new(), Vec::new());
     if let Some(crl) = &files.crl {
         lists = check_lists(crl, files, &bundle, (&own, now))?;
+        raw_lists = pem::read_revocation_lists(crl)?;
         verifier = verifier
-            .with_crls(pem::read_revocation_lists(crl)?)
+            .with_crls(raw_lists.iter().cloned())
             .enforce_revocation_expiration();
     }
+    let anchors = Anchors::new(files, &bundle, &raw_lists, bindings)?;
     let verifier = verifier
         .build()
         .map_err(|source| rustls_failed(&files.ca, source))?;
@@ -145,6 +151,7 @@ pub fn configure(files: &Files, now: Timestamp) -> Result<Loaded, TlsError> {
     Ok(Loaded {
         config: Arc::new(config),
         verifier,
+        anchors,
         lists: numbers.collect(),
         certificates,
     })

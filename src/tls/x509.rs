@@ -43,6 +43,10 @@ pub struct Facts {
     /// Absent: the certificate is for every purpose.
     pub purposes: Option<Purposes>,
     pub names: Names,
+    /// The common names of the subject, as they stand; one that is no text is empty.
+    pub common_names: Vec<String>,
+    /// The public key, as the certificate holds it.
+    pub key: Vec<u8>,
 }
 
 /// Extended key usages.
@@ -119,6 +123,12 @@ impl Facts {
             names: alternative
                 .map(|names| read_names(&names.value.general_names))
                 .unwrap_or_default(),
+            common_names: x509
+                .subject()
+                .iter_common_name()
+                .map(|name| name.as_str().unwrap_or_default().to_owned())
+                .collect(),
+            key: x509.public_key().raw.to_vec(),
         })
     }
 }

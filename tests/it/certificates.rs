@@ -17,7 +17,7 @@ use crate::harness::{Server, text};
 use crate::matrix::{Ca, GOOD, Matrix, Pair, now_plus, uris};
 use crate::refusals::heard_unchecked;
 
-const LOG_LIMIT: Wait = Wait::from_secs(10);
+pub const LOG_LIMIT: Wait = Wait::from_secs(10);
 
 struct Cases {
     matrix: Matrix,

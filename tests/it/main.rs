@@ -71,6 +71,7 @@ mod transport;
 mod trees;
 mod trees_large;
 mod trees_watched;
+mod trust;
 mod uploads;
 mod uploads_broken;
 mod waiting;

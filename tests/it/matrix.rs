@@ -93,6 +93,19 @@ impl Ca {
         Self::of(params, key, pem)
     }
 
+    /// Another certificate for the name and key of `other`, signed by this CA.
+    pub fn vouch_for(&self, other: &Self, shape: impl FnOnce(&mut CertificateParams)) -> Pair {
+        let mut params = other.params.clone();
+        params.serial_number = Some(SERIAL.fetch_add(1, Ordering::Relaxed).into());
+        shape(&mut params);
+        let key = other.issuer.key();
+        Pair {
+            chain: params.signed_by(key, &self.issuer).unwrap().pem(),
+            key: key.serialize_pem(),
+            serial: params.serial_number.unwrap(),
+        }
+    }
+
     fn prepare(
         name: &str,
         shape: impl FnOnce(&mut CertificateParams),
