@@ -6,7 +6,7 @@ use std::fs;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::args::GenCerts;
+use super::certs_args::GenCerts;
 use super::exit::Exit;
 use super::output::{chain, complain, is_broken_pipe, line_out};
 use crate::pki::{self, ErrorKind, Options, PkiError};
@@ -15,7 +15,7 @@ use crate::pki::{self, ErrorKind, Options, PkiError};
 pub(super) fn run(arguments: &GenCerts) -> Exit {
     let report = match pki::ensure(&options(arguments), Timestamp::now()) {
         Ok(report) => report,
-        Err(error) => return fail(arguments, &error),
+        Err(error) => return fail("gen-certs", arguments.json, &error),
     };
     let text = if arguments.json {
         serde_json::to_string(&report).unwrap_or_default()
@@ -24,7 +24,12 @@ pub(super) fn run(arguments: &GenCerts) -> Exit {
     } else {
         report.render().trim_end().to_owned()
     };
-    match line_out(&text) {
+    print(&text)
+}
+
+/// Prints a result.
+pub(super) fn print(text: &str) -> Exit {
+    match line_out(text) {
         Err(error) if !is_broken_pipe(&error) => Exit::Failed,
         _ => Exit::Done,
     }
@@ -32,8 +37,6 @@ pub(super) fn run(arguments: &GenCerts) -> Exit {
 
 fn options(arguments: &GenCerts) -> Options {
     let host_name = host_name();
-    let user = env::var("USER").unwrap_or_else(|_| "fsvc".to_owned());
-    let machine = host_name.clone().unwrap_or_else(|| "localhost".to_owned());
     Options {
         dir: arguments.dir.clone(),
         hosts: arguments.host.clone(),
@@ -43,8 +46,15 @@ fn options(arguments: &GenCerts) -> Options {
         trust_domain: arguments.trust_domain.clone(),
         days: arguments.days,
         ca_days: arguments.ca_days,
-        author: format!("{user}@{machine}"),
+        author: author(),
     }
+}
+
+/// Who makes a CA: shown in its name.
+pub(super) fn author() -> String {
+    let user = env::var("USER").unwrap_or_else(|_| "fsvc".to_owned());
+    let machine = host_name().unwrap_or_else(|| "localhost".to_owned());
+    format!("{user}@{machine}")
 }
 
 /// This machine's name, as the kernel has it.
@@ -53,9 +63,10 @@ fn host_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-fn fail(arguments: &GenCerts, error: &PkiError) -> Exit {
-    let text = format!("gen-certs: {}", chain(error));
-    if arguments.json {
+/// Says why a command failed.
+pub(super) fn fail(what: &str, json: bool, error: &PkiError) -> Exit {
+    let text = format!("{what}: {}", chain(error));
+    if json {
         complain_json(&text, error);
     } else {
         complain(&text, error.hint().as_deref());

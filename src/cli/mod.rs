@@ -3,7 +3,10 @@
 mod about;
 mod administration;
 mod args;
+mod ca;
+mod ca_args;
 mod certs;
+mod certs_args;
 mod event_text;
 mod exit;
 mod file_args;
@@ -47,6 +50,7 @@ pub fn run() -> Exit {
     };
     match arguments.command {
         Command::GenCerts(arguments) => certs::run(&arguments),
+        Command::Certs(command) => ca::run(&command),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Client(command) => {
             let output = Output::new(&command);

@@ -125,7 +125,8 @@ fn add<T: PartialEq>(list: &mut Vec<T>, item: T) {
     }
 }
 
-fn check_days(flag: &'static str, days: u32) -> Result<(), PkiError> {
+/// Refuses a number of days that makes no sense.
+pub(super) fn check_days(flag: &'static str, days: u32) -> Result<(), PkiError> {
     if (1..=DAYS_MAX).contains(&days) {
         Ok(())
     } else {
@@ -133,7 +134,8 @@ fn check_days(flag: &'static str, days: u32) -> Result<(), PkiError> {
     }
 }
 
-fn check_count(what: &'static str, count: usize, max: usize) -> Result<(), PkiError> {
+/// Refuses more things than are taken.
+pub(super) fn check_count(what: &'static str, count: usize, max: usize) -> Result<(), PkiError> {
     if count <= max {
         Ok(())
     } else {

@@ -1,6 +1,6 @@
 //! The CA: found, checked, or made when there is none.
 //!
-//! No path through this file replaces a CA key or certificate.
+//! No path through this file replaces the key or certificate of a CA that signs.
 
 use std::path::Path;
 
@@ -12,8 +12,9 @@ use super::PkiError;
 use super::disk::{self, Disk, Over};
 use super::inspect::{self, Facts};
 use super::issue::{self, Validity, sha256};
-use super::layout::{Layout, PUBLIC, SECRET};
+use super::layout::{Layout, PUBLIC, Pair, SECRET};
 use super::ledger::Ledger;
+use super::rotation::{CaFiles, Rotation};
 use crate::tls::pem;
 
 /// What a directory without a CA may hold already.
@@ -28,12 +29,14 @@ const WELCOME: [&str; 6] = [
 
 /// A CA that can verify, and sign if its key is here.
 pub(super) struct Authority {
-    /// What its certificates are verified against; its own certificate first.
+    /// What certificates are verified against; its own certificate first.
     pub(super) anchors: Vec<CertificateDer<'static>>,
     pub(super) facts: Facts,
     pub(super) signer: Option<Issuer<'static, KeyPair>>,
     /// Whether this run made it.
     pub(super) is_new: bool,
+    /// Whether another CA gives way to it, or it to another: the anchors are both.
+    pub(super) is_rotating: bool,
 }
 
 /// What there is of a CA.
@@ -50,14 +53,26 @@ pub(super) fn find(
     ledger: Option<&Ledger>,
     now: Timestamp,
 ) -> Result<Found, PkiError> {
-    let (key, certificate) = (layout.ca_key(), layout.ca_certificate());
+    let rotation = Rotation::read(layout)?;
+    let files = CaFiles::of(layout, rotation.as_ref());
+    let Pair { certificate, key } = files.signing.clone();
     let has_bundle = disk::is_file(&layout.ca())?;
     let half = |present, missing| Err(PkiError::CaHalf { present, missing });
-    let found = |authority| Found::Authority(Box::new(authority));
+    let found = |mut authority: Authority| {
+        check_dates(&authority.facts, &certificate, now)?;
+        check_bundle(layout, &authority.anchors[0], &certificate)?;
+        if let Some(other) = &files.other {
+            authority
+                .anchors
+                .extend(pem::read_certificates(&other.certificate)?);
+            authority.is_rotating = true;
+        }
+        Ok(Found::Authority(Box::new(authority)))
+    };
     match (disk::is_file(&key)?, disk::is_file(&certificate)?) {
-        (true, true) => open(layout, now).map(found),
-        (false, true) => verifier(layout, now, &certificate).map(found),
-        (false, false) if has_bundle => verifier(layout, now, &layout.ca()).map(found),
+        (true, true) => found(open(&files.signing)?),
+        (false, true) => found(verifier(&certificate)?),
+        (false, false) if has_bundle => found(verifier(&layout.ca())?),
         (true, false) if has_bundle => half(key, certificate),
         (has_key, false) => {
             if ledger.is_some_and(|ledger| ledger.ca().is_some()) {
@@ -66,7 +81,7 @@ pub(super) fn find(
             }
             refuse_foreign(layout)?;
             if has_key {
-                Ok(Found::KeyAlone(read_key(layout)?))
+                Ok(Found::KeyAlone(read_key(&key)?))
             } else {
                 Ok(Found::Nothing)
             }
@@ -88,19 +103,19 @@ pub(super) fn refuse_foreign(layout: &Layout) -> Result<(), PkiError> {
     }
 }
 
-fn read_key(layout: &Layout) -> Result<KeyPair, PkiError> {
-    let path = layout.ca_key();
-    disk::check_owner(&path, true)?;
-    let key = pem::read_private_key(&path)?;
+fn read_key(path: &Path) -> Result<KeyPair, PkiError> {
+    disk::check_owner(path, true)?;
+    let key = pem::read_private_key(path)?;
     KeyPair::try_from(&key).map_err(|error| PkiError::CaUnfit {
-        certificate: path,
+        certificate: path.to_owned(),
         reason: error.to_string(),
     })
 }
 
-fn open(layout: &Layout, now: Timestamp) -> Result<Authority, PkiError> {
-    let path = layout.ca_certificate();
-    let mut authority = verifier(layout, now, &path)?;
+/// The CA with these files, whatever the time is.
+pub(super) fn open(files: &Pair) -> Result<Authority, PkiError> {
+    let path = &files.certificate;
+    let mut authority = verifier(path)?;
     let unfit = |reason: String| PkiError::CaUnfit {
         certificate: path.clone(),
         reason,
@@ -109,11 +124,11 @@ fn open(layout: &Layout, now: Timestamp) -> Result<Authority, PkiError> {
         let count = authority.anchors.len();
         return Err(unfit(format!("it holds {count} certificates, not one")));
     }
-    let key = read_key(layout)?;
+    let key = read_key(&files.key)?;
     let key_info = key.subject_public_key_info();
     if key_info != authority.facts.public_key {
         return Err(PkiError::CaMismatch {
-            key: layout.ca_key(),
+            key: files.key.clone(),
             certificate: path.clone(),
             key_sha256: sha256(&key_info),
             wanted_sha256: sha256(&authority.facts.public_key),
@@ -124,8 +139,24 @@ fn open(layout: &Layout, now: Timestamp) -> Result<Authority, PkiError> {
     Ok(authority)
 }
 
+/// The CA that has this serial number, while it signs or is trusted beside the one that does;
+/// `None` if its key is not here. Whatever the time is: a CA that expired can still revoke.
+pub(super) fn of(layout: &Layout, serial: &str) -> Result<Option<Authority>, PkiError> {
+    let rotation = Rotation::read(layout)?;
+    let files = CaFiles::of(layout, rotation.as_ref());
+    for pair in [Some(files.signing), files.other].into_iter().flatten() {
+        if disk::is_file(&pair.certificate)? && disk::is_file(&pair.key)? {
+            let authority = open(&pair)?;
+            if authority.facts.serial == serial {
+                return Ok(Some(authority));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// A CA without its key, from the file at `path`.
-fn verifier(layout: &Layout, now: Timestamp, path: &Path) -> Result<Authority, PkiError> {
+fn verifier(path: &Path) -> Result<Authority, PkiError> {
     let anchors = pem::read_certificates(path)?;
     let own = anchors.first().expect("the reader refuses an empty file");
     let facts = inspect::facts(path, own)?;
@@ -133,6 +164,16 @@ fn verifier(layout: &Layout, now: Timestamp, path: &Path) -> Result<Authority, P
         certificate: path.to_owned(),
         reason: reason.to_owned(),
     })?;
+    Ok(Authority {
+        anchors,
+        facts,
+        signer: None,
+        is_new: false,
+        is_rotating: false,
+    })
+}
+
+fn check_dates(facts: &Facts, path: &Path, now: Timestamp) -> Result<(), PkiError> {
     let certificate = path.to_owned();
     let Validity {
         not_before,
@@ -152,22 +193,20 @@ fn verifier(layout: &Layout, now: Timestamp, path: &Path) -> Result<Authority, P
             now,
         });
     }
-    check_bundle(layout, own)?;
-    Ok(Authority {
-        anchors,
-        facts,
-        signer: None,
-        is_new: false,
-    })
+    Ok(())
 }
 
-fn check_bundle(layout: &Layout, own: &CertificateDer<'_>) -> Result<(), PkiError> {
+fn check_bundle(
+    layout: &Layout,
+    own: &CertificateDer<'_>,
+    certificate: &Path,
+) -> Result<(), PkiError> {
     let path = layout.ca();
     if disk::is_file(&path)? && !pem::read_certificates(&path)?.contains(own) {
         return Err(PkiError::OtherCa {
             path,
             what: "the certificate",
-            certificate: layout.ca_certificate(),
+            certificate: certificate.to_owned(),
         });
     }
     Ok(())
@@ -181,19 +220,46 @@ pub(super) fn make(
     author: &str,
     validity: Validity,
 ) -> Result<Authority, PkiError> {
+    let files = layout.ca_pair();
     let key = if let Some(key) = lone_key {
         key
     } else {
-        let key = issue::make_key()?;
-        let text = key.serialize_pem();
-        disk.write(&layout.ca_key(), text.as_bytes(), SECRET, Over::Nothing)?;
-        key
+        make_key(disk, &files, Over::Nothing)?
     };
-    let path = layout.ca_certificate();
+    certify(disk, &files, Over::Nothing, key, (author, validity))
+}
+
+/// Makes the CA that is to take the place of the one that signs. What an earlier run left of one
+/// is overwritten: nothing was ever signed with it.
+pub(super) fn make_next(
+    disk: &Disk,
+    layout: &Layout,
+    author: &str,
+    validity: Validity,
+) -> Result<Authority, PkiError> {
+    let files = layout.next_ca_pair();
+    let key = make_key(disk, &files, Over::Old)?;
+    certify(disk, &files, Over::Old, key, (author, validity))
+}
+
+fn make_key(disk: &Disk, files: &Pair, over: Over) -> Result<KeyPair, PkiError> {
+    let key = issue::make_key()?;
+    disk.write(&files.key, key.serialize_pem().as_bytes(), SECRET, over)?;
+    Ok(key)
+}
+
+fn certify(
+    disk: &Disk,
+    files: &Pair,
+    over: Over,
+    key: KeyPair,
+    (author, validity): (&str, Validity),
+) -> Result<Authority, PkiError> {
+    let path = &files.certificate;
     let certificate = issue::make_ca(&key, author, validity)?;
-    disk.write(&path, certificate.pem().as_bytes(), PUBLIC, Over::Nothing)?;
+    disk.write(path, certificate.pem().as_bytes(), PUBLIC, over)?;
     let der: CertificateDer<'static> = certificate.into();
-    let facts = inspect::facts(&path, &der)?;
+    let facts = inspect::facts(path, &der)?;
     let issuer = Issuer::from_ca_cert_der(&der, key)
         .map_err(|error| issue::sign_error("a CA certificate", &error))?;
     Ok(Authority {
@@ -201,5 +267,6 @@ pub(super) fn make(
         facts,
         signer: Some(issuer),
         is_new: true,
+        is_rotating: false,
     })
 }

@@ -30,14 +30,14 @@ impl Fuse {
         }
     }
 
-    fn kill_after(steps: usize) -> Self {
+    pub(super) fn kill_after(steps: usize) -> Self {
         Self {
             left: Cell::new(Some(steps)),
             is_final: true,
         }
     }
 
-    fn fail_once_after(steps: usize) -> Self {
+    pub(super) fn fail_once_after(steps: usize) -> Self {
         Self {
             left: Cell::new(Some(steps)),
             is_final: false,
@@ -61,7 +61,7 @@ impl Fuse {
     }
 }
 
-fn options(dir: &Path, hosts: &[&str], clients: &[&str]) -> Options {
+pub(super) fn options(dir: &Path, hosts: &[&str], clients: &[&str]) -> Options {
     let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
     Options {
         dir: dir.to_owned(),
@@ -76,11 +76,11 @@ fn options(dir: &Path, hosts: &[&str], clients: &[&str]) -> Options {
     }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-11-23T06:34:00Z".parse().unwrap()
 }
 
-fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -94,7 +94,7 @@ fn tree(dir: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
     for entry in fs::read_dir(from).unwrap() {

@@ -168,6 +168,13 @@ impl Disk {
         file.write_all(rest)
     }
 
+    /// Removes the file `path`, durably.
+    pub(super) fn remove(&self, path: &Path) -> Result<(), PkiError> {
+        let removed = self.step().and_then(|()| fs::remove_file(path));
+        removed.map_err(|error| PkiError::io("remove", path, error))?;
+        sync_parent(path)
+    }
+
     /// Removes what an interrupted run left half written in `dir`.
     pub(super) fn sweep(&self, dir: &Path) -> Result<(), PkiError> {
         for name in list(dir)? {

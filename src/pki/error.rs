@@ -9,7 +9,12 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::DAYS_MAX;
+use super::bundle_error::BundleError;
+use super::csr::CsrError;
 use super::name::NameError;
+use super::request::RequestError;
+use super::rotation::RotationError;
+use super::sign::SignError;
 use crate::escape::Escaped;
 use crate::tls::pem::PemError;
 
@@ -31,6 +36,16 @@ pub enum ErrorKind {
 pub enum PkiError {
     #[error(transparent)]
     Name(#[from] NameError),
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error(transparent)]
+    Signing(#[from] SignError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
     #[error("{flag} must be 1 to {DAYS_MAX}, not {days}")]
     Days { flag: &'static str, days: u32 },
     #[error("{count} {what} are too many, at most {max} are taken")]
@@ -150,11 +165,16 @@ impl PkiError {
             | Self::Directory { .. }
             | Self::NoHosts => ErrorKind::Usage,
             Self::Locked { .. } => ErrorKind::Busy,
+            Self::Signing(error) => error.kind(),
             Self::Io { .. }
             | Self::ModesIgnored { .. }
             | Self::Sign { .. }
             | Self::Pem(PemError::Read { .. }) => ErrorKind::Failed,
-            Self::WrongKind { .. }
+            Self::Csr(_)
+            | Self::Request(_)
+            | Self::Bundle(_)
+            | Self::Rotation(_)
+            | Self::WrongKind { .. }
             | Self::Owner { .. }
             | Self::TooOpen { .. }
             | Self::Pem(_)
@@ -179,6 +199,11 @@ impl PkiError {
                                  then hand out its ca.pem";
         let hint = match self {
             Self::Name(error) => error.hint()?.to_owned(),
+            Self::Csr(error) => error.hint().to_owned(),
+            Self::Request(error) => error.hint(),
+            Self::Signing(error) => error.hint(),
+            Self::Bundle(error) => error.hint(),
+            Self::Rotation(error) => error.hint(),
             Self::Pem(error) => error.hint()?.to_owned(),
             Self::NoHosts => "give one with --host".to_owned(),
             Self::WrongKind { .. } | Self::Foreign { .. } | Self::Certificate { .. } => {
@@ -195,7 +220,7 @@ impl PkiError {
             Self::ModesIgnored { .. } => {
                 "private keys need a file system with modes: choose another --dir".to_owned()
             }
-            Self::Locked { .. } => "wait for the other fsvc gen-certs to end".to_owned(),
+            Self::Locked { .. } => "wait for the other fsvc to end".to_owned(),
             Self::OtherCa { .. }
             | Self::CaMismatch { .. }
             | Self::CaHalf { .. }
@@ -205,7 +230,13 @@ impl PkiError {
             Self::NoCaKey { .. } => "run this where ca-private/ lives (the machine that made the \
                                      CA), then copy the new files here"
                 .to_owned(),
-            Self::CaExpired { .. } | Self::CaChange { .. } => ELSEWHERE.to_owned(),
+            Self::CaExpired { .. } => {
+                "put a new CA in its place: fsvc certs rotate-ca start, then \
+                                       promote, finish and fsvc gen-certs; or make a new one in \
+                                       another --dir"
+                    .to_owned()
+            }
+            Self::CaChange { .. } => ELSEWHERE.to_owned(),
             Self::CaEarly { .. } => "set this machine's clock".to_owned(),
             Self::LedgerLost { path } => format!(
                 "restore it from a backup; if there is none, `touch {}` starts an empty list, \

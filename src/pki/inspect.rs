@@ -244,7 +244,7 @@ impl Facts {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         _ => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
@@ -257,6 +257,29 @@ pub(super) fn is_list_of(list: &[u8], ca: &[u8]) -> bool {
     let ca = X509Certificate::from_der(ca);
     matches!((list, ca), (Ok((_, list)), Ok((_, ca)))
         if list.issuer().as_raw() == ca.subject().as_raw())
+}
+
+/// The distinguished name of a certificate, escaped.
+pub(super) fn subject(der: &[u8]) -> String {
+    X509Certificate::from_der(der).map_or_else(
+        |_| String::new(),
+        |(_, x509)| Escaped::new(&x509.subject().to_string()).to_string(),
+    )
+}
+
+/// Whether two certificates have one subject.
+pub(super) fn have_one_name(one: &[u8], other: &[u8]) -> bool {
+    let read = X509Certificate::from_der;
+    matches!((read(one), read(other)), (Ok((_, one)), Ok((_, other)))
+        if one.subject().as_raw() == other.subject().as_raw())
+}
+
+/// Whether `der` bears the name of `ca` as its issuer and its key's signature.
+pub(super) fn is_issued_by(der: &[u8], ca: &[u8]) -> bool {
+    let read = X509Certificate::from_der;
+    matches!((read(der), read(ca)), (Ok((_, der)), Ok((_, ca)))
+        if der.issuer().as_raw() == ca.subject().as_raw()
+            && der.verify_signature(Some(ca.public_key())).is_ok())
 }
 
 /// Whether one of `anchors` signed the certificate, whatever the time is.

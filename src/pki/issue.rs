@@ -7,13 +7,14 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
 };
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use time::OffsetDateTime;
 
 use super::PkiError;
 use super::name::Host;
+use super::trusted::certificate_pem;
 use crate::identity::SpiffeId;
 
 /// How far a CA begins in the past, so that it is older than its certificates on every clock.
@@ -22,7 +23,7 @@ pub(super) const CA_BACKDATE: SignedDuration = SignedDuration::from_hours(24);
 const LEAF_BACKDATE: SignedDuration = SignedDuration::from_mins(10);
 const SERIAL_SIZE: usize = 20;
 /// Longest common name in X.520.
-const COMMON_NAME_SIZE_MAX: usize = 64;
+pub(super) const COMMON_NAME_SIZE_MAX: usize = 64;
 
 /// From when until when a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +126,23 @@ pub(super) fn make_leaf(
     identity: &SpiffeId,
     validity: Validity,
 ) -> Result<Issued, PkiError> {
+    let key = make_key()?;
+    let der = certify(issuer, &key, role, identity, validity)?;
+    Ok(Issued {
+        certificate_pem: certificate_pem(&der),
+        der,
+        key_pem: key.serialize_pem(),
+    })
+}
+
+/// A certificate of `key` for `identity`, signed by `issuer`.
+pub(super) fn certify(
+    issuer: &Issuer<'_, KeyPair>,
+    key: &impl PublicKeyData,
+    role: &Role,
+    identity: &SpiffeId,
+    validity: Validity,
+) -> Result<CertificateDer<'static>, PkiError> {
     let failed = |error| sign_error("a certificate", &error);
     let (display, usage) = match role {
         Role::Server { hosts } => (
@@ -148,13 +166,7 @@ pub(super) fn make_leaf(
     params.extended_key_usages = vec![usage];
     params.use_authority_key_identifier_extension = true;
     fill(&mut params, validity)?;
-    let key = make_key()?;
-    let certificate = params.signed_by(&key, issuer).map_err(failed)?;
-    Ok(Issued {
-        certificate_pem: certificate.pem(),
-        der: certificate.into(),
-        key_pem: key.serialize_pem(),
-    })
+    Ok(params.signed_by(key, issuer).map_err(failed)?.into())
 }
 
 fn alternative_names(role: &Role, identity: &SpiffeId) -> Result<Vec<SanType>, rcgen::Error> {
@@ -162,15 +174,20 @@ fn alternative_names(role: &Role, identity: &SpiffeId) -> Result<Vec<SanType>, r
         Role::Server { hosts } => hosts,
         Role::Client => &[],
     };
-    let mut names = Vec::new();
-    for host in hosts {
-        names.push(match host {
-            Host::Dns(name) => SanType::DnsName(name.as_str().try_into()?),
-            Host::Ip(address) => SanType::IpAddress(*address),
-        });
-    }
+    let mut names = host_names(hosts)?;
     names.push(SanType::URI(identity.as_str().try_into()?));
     Ok(names)
+}
+
+/// Hosts as a certificate or a request spells them.
+pub(super) fn host_names(hosts: &[Host]) -> Result<Vec<SanType>, rcgen::Error> {
+    let name = |host: &Host| {
+        Ok(match host {
+            Host::Dns(name) => SanType::DnsName(name.as_str().try_into()?),
+            Host::Ip(address) => SanType::IpAddress(*address),
+        })
+    };
+    hosts.iter().map(name).collect()
 }
 
 fn fill(params: &mut CertificateParams, validity: Validity) -> Result<(), PkiError> {
@@ -195,13 +212,13 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], PkiError> {
     Ok(bytes)
 }
 
-/// A revocation list that revokes nothing, valid as long as the CA, in PEM.
+/// A revocation list that revokes nothing, valid as long as the CA.
 pub(super) fn make_empty_crl(
     issuer: &Issuer<'_, KeyPair>,
     now: Timestamp,
     ca: Validity,
     number: u64,
-) -> Result<String, PkiError> {
+) -> Result<CertificateRevocationListDer<'static>, PkiError> {
     let failed = |error| sign_error("a revocation list", &error);
     let list = CertificateRevocationListParams {
         this_update: date(add(now, -LEAF_BACKDATE)?.max(ca.not_before))?,
@@ -211,9 +228,7 @@ pub(super) fn make_empty_crl(
         revoked_certs: Vec::new(),
         key_identifier_method: KeyIdMethod::Sha256,
     };
-    list.signed_by(issuer)
-        .and_then(|list| list.pem())
-        .map_err(failed)
+    list.signed_by(issuer).map(Into::into).map_err(failed)
 }
 
 fn date(time: Timestamp) -> Result<OffsetDateTime, PkiError> {

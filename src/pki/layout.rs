@@ -95,6 +95,26 @@ impl Layout {
         self.private().join("ca-cert.pem")
     }
 
+    /// The files of the CA.
+    pub(super) fn ca_pair(&self) -> Pair {
+        Pair {
+            certificate: self.ca_certificate(),
+            key: self.ca_key(),
+        }
+    }
+
+    /// The files of the CA that is to take its place.
+    pub(super) fn next_ca_pair(&self) -> Pair {
+        Pair {
+            certificate: self.private().join("next-ca-cert.pem"),
+            key: self.private().join("next-ca-key.pem"),
+        }
+    }
+
+    pub(super) fn rotation(&self) -> PathBuf {
+        self.private().join("rotation.json")
+    }
+
     pub(super) fn ledger(&self) -> PathBuf {
         self.private().join("index.jsonl")
     }

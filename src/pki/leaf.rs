@@ -74,6 +74,12 @@ pub(super) fn survey(
     } else {
         wish.is_asked.then_some(Why::KeyMissing)
     };
+    let why = why.or_else(|| {
+        // One of the other CA is good, but not for long.
+        let own = &authority.anchors[..1];
+        let is_moved = authority.is_rotating && authority.signer.is_some();
+        is_moved.then(|| inspect::check_signature(&der, own, &wish.role, &facts))?
+    });
     let why = why.or_else(|| facts.check_profile(&wish.role, &wish.identity));
     let why = why.or_else(|| facts.check_time(now, new));
     Ok(match why {

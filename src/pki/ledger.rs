@@ -99,6 +99,11 @@ impl Ledger {
         }
     }
 
+    /// What was issued, in order.
+    pub(super) fn records(&self) -> &[Record] {
+        &self.records
+    }
+
     /// The record of a CA, if one was made.
     pub(super) fn ca(&self) -> Option<&Record> {
         self.records.iter().find(|record| record.kind == Kind::Ca)

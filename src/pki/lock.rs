@@ -25,8 +25,17 @@ pub(super) struct Lock {
 
 /// Takes the lock at `path`, waiting at most `wait`.
 pub(super) fn take(path: &Path, wait: Duration) -> Result<Lock, PkiError> {
+    take_with(path, OFlags::RDWR | OFlags::CREATE, wait)
+}
+
+/// Takes the lock of a directory that has no file for it.
+pub(super) fn take_dir(path: &Path, wait: Duration) -> Result<Lock, PkiError> {
+    take_with(path, OFlags::RDONLY | OFlags::DIRECTORY, wait)
+}
+
+fn take_with(path: &Path, flags: OFlags, wait: Duration) -> Result<Lock, PkiError> {
     let failed = |errno: Errno| PkiError::io("lock", path, errno.into());
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file =
         File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(SECRET)).map_err(failed)?);
     let deadline = Instant::now() + wait;

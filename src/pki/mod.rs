@@ -4,33 +4,64 @@
 //! Whatever moment it is interrupted at, the next run completes what was begun. `ca.pem` is named
 //! last, so neither end starts on half a set.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use bundle::Bundle;
+use rotate::Change;
+
 mod asked;
 mod authority;
+mod bundle;
+mod bundle_error;
+mod bundle_report;
+mod csr;
 mod disk;
 mod error;
 mod inspect;
 mod issue;
+mod key;
 mod layout;
 mod leaf;
 mod ledger;
 mod lock;
 pub mod name;
 mod policy_file;
+mod policy_plan;
+mod record;
 mod render;
 mod report;
+mod request;
+mod rotate;
+mod rotate_report;
+mod rotation;
 mod run;
 mod settle;
+mod sign;
+mod sign_report;
+mod trusted;
+mod vet;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod rotate_tests;
 
+pub use bundle::{ListSource, Pick};
+pub use bundle_error::BundleError;
+pub use bundle_report::{BundleReport, CaChange, TrustedCa};
+pub use csr::{Asked as AskedByRequest, CsrError, CsrFault};
 pub use error::{ErrorKind, PkiError};
 pub use inspect::Why;
+pub use key::KeyFault;
 pub use report::{Item, PolicyItem, PolicyState, Report, SkippedHost, State};
+pub use request::{Holder, RequestError, RequestReport};
+pub use rotate::NewCa;
+pub use rotate_report::{Action, CaItem, Leaf, RotationReport};
+pub use rotation::{Phase, RotationError};
+pub use sign::{SignError, SignOptions};
+pub use sign_report::SignReport;
 
 /// Longest validity in days that can be asked for.
 pub const DAYS_MAX: u32 = 36_500;
@@ -71,4 +102,96 @@ pub struct Options {
 /// or the file system fails. A CA that is there is as it was in every case.
 pub fn ensure(options: &Options, now: Timestamp) -> Result<Report, PkiError> {
     run::ensure(options, now, &disk::Disk::new())
+}
+
+/// Begins to change the CA of `dir`: a new one is trusted beside the one that signs.
+/// Blocks.
+///
+/// # Errors
+/// There is no CA in `dir`, its key is elsewhere, or the file system fails. Run again, it goes on.
+pub fn rotate_start(
+    dir: &Path,
+    new: NewCa<'_>,
+    now: Timestamp,
+) -> Result<RotationReport, PkiError> {
+    Change::open(&disk::Disk::new(), dir, now)?.start(new)
+}
+
+/// How the change of the CA of `dir` stands. Blocks.
+///
+/// # Errors
+/// There is no CA in `dir`, or its files cannot be read.
+pub fn rotate_status(dir: &Path, now: Timestamp) -> Result<RotationReport, PkiError> {
+    Change::open(&disk::Disk::new(), dir, now)?.status()
+}
+
+/// Lets the new CA of `dir` sign; `at_once` does not wait until everybody can trust it. Blocks.
+///
+/// # Errors
+/// None was begun, or a day ago at most, or the file system fails. Run again, it goes on.
+pub fn rotate_promote(
+    dir: &Path,
+    at_once: bool,
+    now: Timestamp,
+) -> Result<RotationReport, PkiError> {
+    Change::open(&disk::Disk::new(), dir, now)?.promote(at_once)
+}
+
+/// Drops the old CA of `dir`. Blocks.
+///
+/// # Errors
+/// Certificates of it are in use, or the file system fails. Run again, it goes on.
+pub fn rotate_finish(dir: &Path, now: Timestamp) -> Result<RotationReport, PkiError> {
+    Change::open(&disk::Disk::new(), dir, now)?.finish()
+}
+
+/// Takes a change of the CA of `dir` back, one step. Blocks.
+///
+/// # Errors
+/// None was begun, or certificates of the new CA are in use, or the file system fails. Run again,
+/// it goes on.
+pub fn rotate_rollback(dir: &Path, now: Timestamp) -> Result<RotationReport, PkiError> {
+    Change::open(&disk::Disk::new(), dir, now)?.rollback()
+}
+
+/// Trusts the CAs in `file` beside those in the `ca.pem` of `dir`, which is made if it is missing.
+/// Blocks.
+///
+/// # Errors
+/// The file holds something that may not be trusted as a CA, or a CA that is there already; a
+/// revocation list is missing or no good; or the file system fails. Nothing is changed then.
+pub fn bundle_add(
+    dir: &Path,
+    file: &Path,
+    lists: ListSource<'_>,
+    now: Timestamp,
+) -> Result<BundleReport, PkiError> {
+    Bundle::open(&disk::Disk::new(), dir, now)?.add(file, lists)
+}
+
+/// Takes a CA out of the `ca.pem` of `dir`, and its revocation list out of `ca.crl`. Blocks.
+///
+/// # Errors
+/// There is no such CA, or it is needed here, or the file system fails.
+pub fn bundle_remove(dir: &Path, pick: Pick<'_>, now: Timestamp) -> Result<BundleReport, PkiError> {
+    Bundle::open(&disk::Disk::new(), dir, now)?.remove(pick)
+}
+
+/// Makes a key and a certificate request in `dir`, which is not the signer's. Both are kept if they
+/// are there. Blocks.
+///
+/// # Errors
+/// A name makes no sense, there is a certificate already and `reuse_key` is not set, or the file
+/// system fails.
+pub fn request(dir: &Path, holder: &Holder, reuse_key: bool) -> Result<RequestReport, PkiError> {
+    request::make(&disk::Disk::new(), dir, holder, reuse_key)
+}
+
+/// Signs a certificate for the key of a request. Blocks.
+///
+/// # Errors
+/// The request is no good or its key weak, the client has a certificate of another key, the CA
+/// cannot sign, or the file system fails.
+pub fn sign(options: &SignOptions<'_>, now: Timestamp) -> Result<SignReport, PkiError> {
+    sign::sign(&disk::Disk::new(), options, now)
 }

@@ -46,7 +46,7 @@ pub(super) fn ensure(options: &Options, now: Timestamp, disk: &Disk) -> Result<R
     let _lock = prepare(disk, &layout)?;
     let mut run = begin(options, now, asked, layout, disk)?;
 
-    let found = run.found_clients()?;
+    let found = found_clients(&run.layout)?;
     let wanted = run.asked.clients_with(&found)?;
     let server = run.survey(run.server_wish())?;
     let wishes = wanted.iter().map(|name| run.survey(run.client_wish(name)));
@@ -56,9 +56,7 @@ pub(super) fn ensure(options: &Options, now: Timestamp, disk: &Disk) -> Result<R
 
     run.complete_crl()?;
     let server = run.settle(server)?;
-    // Grants come before the certificates they are for: interrupted in between, a certificate
-    // without its grant would look like a grant that was taken away.
-    let policy = run.settle_policy(policy)?;
+    let policy = policy.settle(disk, &run.layout)?;
     let clients = clients.into_iter().map(|task| run.settle(task));
     let clients = clients.collect::<Result<Vec<Item>, PkiError>>()?;
     run.complete_bundle()?;
@@ -189,19 +187,19 @@ fn domain_in_use(layout: &Layout) -> Option<TrustDomain> {
     id.trust_domain().parse().ok()
 }
 
-impl Run<'_> {
-    /// The clients that have a file.
-    fn found_clients(&self) -> Result<Vec<ClientName>, PkiError> {
-        let mut clients: Vec<ClientName> = disk::list(&self.layout.clients())?
-            .iter()
-            .filter_map(|file| file.strip_suffix(".pem"))
-            .filter_map(|stem| stem.strip_suffix("-key").unwrap_or(stem).parse().ok())
-            .collect();
-        clients.sort();
-        clients.dedup();
-        Ok(clients)
-    }
+/// The clients that have a file.
+pub(super) fn found_clients(layout: &Layout) -> Result<Vec<ClientName>, PkiError> {
+    let mut clients: Vec<ClientName> = disk::list(&layout.clients())?
+        .iter()
+        .filter_map(|file| file.strip_suffix(".pem"))
+        .filter_map(|stem| stem.strip_suffix("-key").unwrap_or(stem).parse().ok())
+        .collect();
+    clients.sort();
+    clients.dedup();
+    Ok(clients)
+}
 
+impl Run<'_> {
     fn server_wish(&self) -> Wish {
         Wish {
             name: "server".to_owned(),

@@ -6,23 +6,20 @@ use rcgen::{Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 
 use super::PkiError;
+use super::authority;
 use super::disk::{self, Over};
 use super::inspect::{self, Facts};
-use super::issue::{self, Role, fingerprint, sha256};
+use super::issue::{self, Role, fingerprint};
 use super::layout::{DIR_PUBLIC, PUBLIC};
 use super::leaf::{self, Survey, Wish};
-use super::ledger::{Kind, Record, Status};
+use super::ledger::{Kind, Record};
 use super::name::ClientName;
-use super::policy_file::{self, Change};
-use super::report::{Item, PolicyItem, PolicyState, Report, State};
+use super::policy_plan::PolicyPlan;
+use super::report::{Item, PolicyItem, Report, State};
+use super::rotation::{CaFiles, Rotation};
 use super::run::{Run, Task};
+use super::trusted::{self, Trusted, certificate_pem};
 use crate::tls::pem;
-
-/// What is to be done about the policy.
-pub(super) struct PolicyPlan {
-    state: PolicyState,
-    text: Option<(String, Over)>,
-}
 
 impl Run<'_> {
     pub(super) fn check_crl(&self) -> Result<(), PkiError> {
@@ -47,24 +44,16 @@ impl Run<'_> {
         if disk::is_file(&path)? {
             return Ok(());
         }
-        let number_path = self.layout.crl_number();
-        let signer = self.signer(|| format!("{} must be made", path.display()))?;
-        let last = disk::read(&number_path)?.map_or(Ok(0), |bytes| {
-            let text = String::from_utf8_lossy(&bytes);
-            text.trim().parse::<u64>().map_err(|_| PkiError::WrongKind {
-                path: number_path.clone(),
-                found: "some text",
-                expected: "the number of the last revocation list",
-            })
-        })?;
-        let number = last.saturating_add(1);
-        let text = issue::make_empty_crl(signer, self.now, self.authority.facts.validity, number)?;
-        let line = format!("{number}\n");
-        // The number first: a list must never come out under a number that was used before.
-        self.disk
-            .write(&number_path, line.as_bytes(), PUBLIC, Over::Old)?;
-        self.disk
-            .write(&path, text.as_bytes(), PUBLIC, Over::Nothing)
+        self.signer(|| format!("{} must be made", path.display()))?;
+        let rotation = Rotation::read(&self.layout)?;
+        let files = CaFiles::of(&self.layout, rotation.as_ref());
+        let mut trusted = Trusted::read(&self.layout)?;
+        for pair in [Some(files.signing), files.other].into_iter().flatten() {
+            let ca = authority::open(&pair)?;
+            let list = trusted::make_list(self.disk, &self.layout, &ca, self.now)?;
+            trusted.put_list(&ca.anchors[0], list);
+        }
+        trusted.write_lists(self.disk, &self.layout)
     }
 
     pub(super) fn complete_bundle(&self) -> Result<(), PkiError> {
@@ -72,12 +61,11 @@ impl Run<'_> {
         if disk::is_file(&path)? {
             return Ok(());
         }
-        let from = self.layout.ca_certificate();
-        let bytes = disk::read(&from)?.ok_or(PkiError::CaHalf {
-            present: self.layout.ledger(),
-            missing: from,
-        })?;
-        self.disk.write(&path, &bytes, PUBLIC, Over::Nothing)
+        // During a change of the CA the other one is trusted too.
+        let anchors = self.authority.anchors.iter();
+        let text: String = anchors.map(|anchor| certificate_pem(anchor)).collect();
+        self.disk
+            .write(&path, text.as_bytes(), PUBLIC, Over::Nothing)
     }
 
     pub(super) fn signer(
@@ -128,20 +116,9 @@ impl Run<'_> {
     }
 
     pub(super) fn record(&self, kind: Kind, der: &CertificateDer<'_>, facts: &Facts) -> Record {
-        let is_ca = kind == Kind::Ca;
-        Record {
-            serial: facts.serial.clone(),
-            kind,
-            identity: facts.uris.first().cloned(),
-            hosts: facts.hosts.iter().map(ToString::to_string).collect(),
-            not_before: facts.validity.not_before,
-            not_after: facts.validity.not_after,
-            public_key_sha256: sha256(&facts.public_key),
-            certificate_sha256: sha256(der),
-            status: Status::Issued,
-            ca: self.authority.facts.serial.clone(),
-            trust_domain: is_ca.then(|| self.domain.to_string()),
-        }
+        let mut record = Record::issued(kind, der, facts, &self.authority.facts.serial);
+        record.trust_domain = (kind == Kind::Ca).then(|| self.domain.to_string());
+        record
     }
 
     /// What the policy needs, given the clients that were there before and those that should be.
@@ -150,37 +127,8 @@ impl Run<'_> {
         before: &[ClientName],
         wanted: &[ClientName],
     ) -> Result<PolicyPlan, PkiError> {
-        let is_new = |name: &&ClientName| !before.contains(name);
-        let new: Vec<ClientName> = wanted.iter().filter(is_new).cloned().collect();
         let is_signer = self.authority.signer.is_some();
-        let (state, text) = match disk::read(&self.layout.policy())? {
-            None if !is_signer => (PolicyState::Missing, None),
-            None => {
-                let text = policy_file::render(&self.domain, wanted);
-                (PolicyState::Made, Some((text, Over::Nothing)))
-            }
-            Some(bytes) => {
-                let text = String::from_utf8_lossy(&bytes);
-                match policy_file::extend(&text, &self.domain, before, &new) {
-                    Change::None => (PolicyState::Kept, None),
-                    Change::Tell(grants) => (PolicyState::Edited { grants }, None),
-                    Change::Rewrite(text) => (PolicyState::Extended, Some((text, Over::Old))),
-                }
-            }
-        };
-        Ok(PolicyPlan { state, text })
-    }
-
-    /// Does what the plan asks for.
-    pub(super) fn settle_policy(&self, plan: PolicyPlan) -> Result<PolicyItem, PkiError> {
-        let path = self.layout.policy();
-        if let Some((text, over)) = plan.text {
-            self.disk.write(&path, text.as_bytes(), PUBLIC, over)?;
-        }
-        Ok(PolicyItem {
-            path,
-            state: plan.state,
-        })
+        PolicyPlan::new(&self.layout, &self.domain, is_signer, before, wanted)
     }
 
     pub(super) fn report(self, server: Item, clients: Vec<Item>, policy: PolicyItem) -> Report {

@@ -7,12 +7,19 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use rustls::pki_types::{
+    CertificateDer, CertificateRevocationListDer, CertificateSigningRequestDer, PrivateKeyDer,
+};
 use rustls_pemfile::Item;
 use thiserror::Error;
 
 /// Largest PEM file that is read.
 pub const FILE_SIZE_MAX: u64 = 16 << 20;
+const CERTIFICATES: &str = "certificates";
+/// How every DER file of interest here begins, and no PEM text.
+const DER_SEQUENCE: u8 = 0x30;
 
 /// Why a PEM file cannot be used. Never holds a byte of a key.
 #[derive(Debug, Error)]
@@ -40,7 +47,10 @@ pub enum PemError {
 impl PemError {
     /// What the operator can do about it.
     pub fn hint(&self) -> Option<&'static str> {
-        let Self::Unexpected { found, .. } = self else {
+        let Self::Unexpected {
+            expected, found, ..
+        } = self
+        else {
             return None;
         };
         if found.contains("ENCRYPTED") {
@@ -53,6 +63,11 @@ impl PemError {
             Some("convert it: openssl x509 -inform der -in OLD -out NEW")
         } else if found.contains("PRIVATE KEY, PRIVATE KEY") {
             Some("keep the one that belongs to the certificate")
+        } else if found.contains(", PRIVATE KEY") && *expected == CERTIFICATES {
+            Some(
+                "a key has no place in a file that is handed out: take it out, and make a new one \
+                 if anybody has this file",
+            )
         } else {
             Some("were two of the files swapped?")
         }
@@ -64,11 +79,15 @@ impl PemError {
 /// # Errors
 /// The file cannot be read, or holds something else.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    const EXPECTED: &str = "certificates";
-    let items = read_items(path, EXPECTED)?;
-    let each = items.into_iter().map(|item| match item {
-        Item::X509Certificate(certificate) => Ok(certificate),
-        other => Err(unexpected(path, EXPECTED, name(&other))),
+    let items = read_items(path, CERTIFICATES)?;
+    let first = items.first().map(name);
+    let each = items.into_iter().map(|item| match (item, first) {
+        (Item::X509Certificate(certificate), _) => Ok(certificate),
+        (other, Some(first @ "CERTIFICATE")) => {
+            let found = format!("{first}, {}", name(&other));
+            Err(unexpected(path, CERTIFICATES, &found))
+        }
+        (other, _) => Err(unexpected(path, CERTIFICATES, name(&other))),
     });
     each.collect()
 }
@@ -112,16 +131,54 @@ pub fn read_revocation_lists(
     each.collect()
 }
 
-fn read_items(path: &Path, expected: &'static str) -> Result<Vec<Item>, PemError> {
+/// The one certificate request in a file, PEM with either label or DER.
+///
+/// # Errors
+/// The file cannot be read, or holds something else, or more than one request.
+pub fn read_request(path: &Path) -> Result<CertificateSigningRequestDer<'static>, PemError> {
+    const EXPECTED: &str = "one certificate request";
     let text = read_file(path)?;
-    let items: Vec<Item> = rustls_pemfile::read_all(&mut text.as_slice())
+    if text.starts_with(&[DER_SEQUENCE]) {
+        return Ok(text.into());
+    }
+    // The label of an older convention, which some tools still write.
+    let text = String::from_utf8_lossy(&text)
+        .replace(" NEW CERTIFICATE REQUEST-", " CERTIFICATE REQUEST-");
+    let mut items = parse(path, text.as_bytes(), EXPECTED)?;
+    let found: Vec<&'static str> = items.iter().map(name).collect();
+    match (items.pop(), found.len()) {
+        (Some(Item::Csr(request)), 1) => Ok(request),
+        _ => Err(unexpected(path, EXPECTED, &found.join(", "))),
+    }
+}
+
+/// One item as PEM text.
+pub fn encode(label: &str, der: &[u8]) -> String {
+    const LINE_SIZE: usize = 64;
+    let mut text = format!("-----BEGIN {label}-----\n");
+    for (index, c) in BASE64_STANDARD.encode(der).chars().enumerate() {
+        if index > 0 && index % LINE_SIZE == 0 {
+            text.push('\n');
+        }
+        text.push(c);
+    }
+    text + &format!("\n-----END {label}-----\n")
+}
+
+fn read_items(path: &Path, expected: &'static str) -> Result<Vec<Item>, PemError> {
+    parse(path, &read_file(path)?, expected)
+}
+
+fn parse(path: &Path, mut text: &[u8], expected: &'static str) -> Result<Vec<Item>, PemError> {
+    let whole = text;
+    let items: Vec<Item> = rustls_pemfile::read_all(&mut text)
         .collect::<Result<_, _>>()
         .map_err(|error| PemError::Malformed {
             path: path.to_owned(),
             reason: error.to_string(),
         })?;
     if items.is_empty() {
-        return Err(unexpected(path, expected, &describe(&text)));
+        return Err(unexpected(path, expected, &describe(whole)));
     }
     Ok(items)
 }
@@ -149,7 +206,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>, PemError> {
 
 /// What a file without a known item holds instead.
 fn describe(bytes: &[u8]) -> String {
-    if bytes.starts_with(&[0x30]) {
+    if bytes.starts_with(&[DER_SEQUENCE]) {
         return "DER (binary), not PEM".to_owned();
     }
     let text = String::from_utf8_lossy(bytes);

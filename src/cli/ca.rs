@@ -1,0 +1,126 @@
+//! `fsvc certs request`, `sign`, `bundle` and `rotate-ca`.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::ca_args::{BundleCommand, CaCommand, HolderFlags, Place, RotateCommand};
+use super::certs::{author, fail, print};
+use super::exit::Exit;
+use crate::pki::{self, Holder, ListSource, NewCa, Pick, PkiError, SignOptions};
+
+/// Does what the command says, and says what was done.
+pub(super) fn run(command: &CaCommand) -> Exit {
+    match command {
+        CaCommand::Request(flags) => {
+            let made = pki::request(&flags.place.dir, &holder(&flags.holder), flags.reuse_key);
+            end(
+                &flags.place,
+                "certs request",
+                made,
+                pki::RequestReport::render,
+            )
+        }
+        CaCommand::Sign(flags) => {
+            let options = SignOptions {
+                dir: &flags.place.dir,
+                request: &flags.request,
+                holder: &holder(&flags.holder),
+                days: flags.days,
+                out: flags.out.as_deref(),
+                again: flags.again,
+            };
+            let signed = pki::sign(&options, Timestamp::now());
+            end(&flags.place, "certs sign", signed, pki::SignReport::render)
+        }
+        CaCommand::Bundle(command) => bundle(command),
+        CaCommand::RotateCa(command) => rotate(command),
+    }
+}
+
+fn bundle(command: &BundleCommand) -> Exit {
+    let now = Timestamp::now();
+    let (place, what, edited) = match command {
+        BundleCommand::Add {
+            file,
+            crl,
+            no_crl,
+            place,
+        } => {
+            let lists = match crl {
+                Some(path) => ListSource::File(path),
+                None if *no_crl => ListSource::None,
+                None => ListSource::Unsaid,
+            };
+            let edited = pki::bundle_add(&place.dir, file, lists, now);
+            (place, "certs bundle add", edited)
+        }
+        BundleCommand::Remove {
+            file,
+            subject,
+            place,
+        } => {
+            let pick = match (file, subject) {
+                (Some(file), _) => Pick::File(file),
+                (None, subject) => Pick::Subject(subject.as_deref().unwrap_or_default()),
+            };
+            let edited = pki::bundle_remove(&place.dir, pick, now);
+            (place, "certs bundle remove", edited)
+        }
+    };
+    end(place, what, edited, pki::BundleReport::render)
+}
+
+fn rotate(command: &RotateCommand) -> Exit {
+    let now = Timestamp::now();
+    let (place, what, done) = match command {
+        RotateCommand::Start { ca_days, place } => {
+            let author = author();
+            let new = NewCa {
+                author: &author,
+                days: *ca_days,
+            };
+            let done = pki::rotate_start(&place.dir, new, now);
+            (place, "certs rotate-ca start", done)
+        }
+        RotateCommand::Status { place } => {
+            let done = pki::rotate_status(&place.dir, now);
+            (place, "certs rotate-ca status", done)
+        }
+        RotateCommand::Promote {
+            now: at_once,
+            place,
+        } => {
+            let done = pki::rotate_promote(&place.dir, *at_once, now);
+            (place, "certs rotate-ca promote", done)
+        }
+        RotateCommand::Finish { place } => {
+            let done = pki::rotate_finish(&place.dir, now);
+            (place, "certs rotate-ca finish", done)
+        }
+        RotateCommand::Rollback { place } => {
+            let done = pki::rotate_rollback(&place.dir, now);
+            (place, "certs rotate-ca rollback", done)
+        }
+    };
+    end(place, what, done, pki::RotationReport::render)
+}
+
+fn end<T: Serialize>(
+    place: &Place,
+    what: &str,
+    done: Result<T, PkiError>,
+    render: impl FnOnce(&T) -> String,
+) -> Exit {
+    match done {
+        Ok(report) if place.json => print(&serde_json::to_string(&report).unwrap_or_default()),
+        Ok(report) => print(render(&report).trim_end()),
+        Err(error) => fail(what, place.json, &error),
+    }
+}
+
+fn holder(flags: &HolderFlags) -> Holder {
+    match &flags.client {
+        Some(name) => Holder::Client(name.clone()),
+        None => Holder::Server(flags.host.clone()),
+    }
+}
