@@ -24,6 +24,9 @@ pub const RATE_MIN: u64 = 1 << 10;
 /// How long a peer may be silent before the kernel asks whether it is still there.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 
+/// Bytes of the other end that are kept for a text.
+const FIRST_SIZE: usize = 16;
+
 /// A stream that one thread may take over for the length of a body.
 pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// From here on a read or write blocks the calling thread, at most for `stall` without any
@@ -46,6 +49,14 @@ pub trait Transport: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 /// A TCP stream in one of the two modes.
 pub struct Socket {
     mode: Mode,
+    first: First,
+}
+
+/// What the other end said first, for whoever wonders what it speaks.
+#[derive(Default)]
+struct First {
+    bytes: [u8; FIRST_SIZE],
+    n: usize,
 }
 
 enum Mode {
@@ -71,7 +82,13 @@ impl Socket {
             .set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
         Ok(Self {
             mode: Mode::Evented(stream),
+            first: First::default(),
         })
+    }
+
+    /// The first bytes of what the other end said so far, a few at most.
+    pub fn first_bytes(&self) -> &[u8] {
+        &self.first.bytes[..self.first.n]
     }
 
     /// The other end's address.
@@ -84,6 +101,13 @@ impl Socket {
             Mode::Blocking { stream, .. } => stream.peer_addr(),
             Mode::Lost => Err(lost()),
         }
+    }
+}
+
+impl First {
+    fn keep(&mut self, bytes: &[u8]) {
+        self.n = bytes.len().min(FIRST_SIZE);
+        self.bytes[..self.n].copy_from_slice(&bytes[..self.n]);
     }
 }
 
@@ -164,8 +188,16 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.mode {
-            Mode::Evented(stream) => Pin::new(stream).poll_read(cx, buf),
+        let this = &mut *self;
+        match &mut this.mode {
+            Mode::Evented(stream) => {
+                let before = buf.filled().len();
+                let polled = Pin::new(stream).poll_read(cx, buf);
+                if this.first.n == 0 {
+                    this.first.keep(&buf.filled()[before..]);
+                }
+                polled
+            }
             Mode::Blocking { stream, stop, pace } => {
                 let n = persist(pace, stop, || (&*stream).read(buf.initialize_unfilled()))?;
                 buf.advance(n);

@@ -8,9 +8,11 @@ use clap::{Args, Parser, Subcommand};
 
 use super::ca_args::CaCommand;
 use super::certs_args::GenCerts;
+pub(super) use super::durations::duration;
+use super::durations::patience;
+use super::explain::Explain;
 use super::file_args::{AppendFlags, GetFlags, LsFlags, PutFlags, RmFlags, SyncFlags};
 use super::message_args::{AdminCommand, MessageCommand};
-use super::since::duration;
 use crate::client::{Delta, N_STREAMS, N_STREAMS_MAX};
 use crate::path::RemotePath;
 
@@ -48,13 +50,17 @@ pub(super) enum Command {
                             SIGTERM drains, a second one exits at once."
     )]
     Serve(Box<Serve>),
+    /// Say what an error code means, who can fix it, and how
+    #[command(after_help = "Example: fsvc explain TLS06\n\
+                            Without a code all of them are listed.")]
+    Explain(Explain),
     #[command(flatten)]
     Client(Box<ClientCommand>),
 }
 
 #[derive(Debug, Clone, Args)]
 pub(super) struct Serve {
-    /// Where ca.pem, ca.crl, server.pem and server-key.pem are
+    /// Where ca.pem, ca.crl, server.pem and server-key.pem are; or tls.crt, tls.key and ca.crt
     #[arg(long, env = "FSVC_TLS_DIR", default_value = "certs")]
     pub(super) tls_dir: PathBuf,
     /// The directory that is served; made if its parent is there
@@ -291,7 +297,7 @@ pub(super) struct Common {
         value_name = "HOST:PORT,..."
     )]
     pub(super) server: String,
-    /// Where ca.pem and clients/ are
+    /// Where ca.pem and clients/ are; or tls.crt, tls.key and ca.crt
     #[arg(long, env = "FSVC_TLS_DIR", default_value = "certs")]
     pub(super) tls_dir: PathBuf,
     /// Which client in the TLS directory to be [default: the only one]
@@ -354,13 +360,5 @@ impl ClientCommand {
             Self::Message(command) => command.common(),
             Self::Admin(command) => command.common(),
         }
-    }
-}
-
-/// A time, or none.
-fn patience(text: &str) -> Result<Duration, String> {
-    match text {
-        "0" | "0s" => Ok(Duration::ZERO),
-        text => duration(text),
     }
 }

@@ -43,6 +43,7 @@ impl Exit {
             | ClientError::Connect { .. }
             | ClientError::Refused(_)
             | ClientError::Closed(_)
+            | ClientError::Certificate { .. }
             | ClientError::Silent { .. }
             | ClientError::Lost { .. } => Self::Connect,
             ClientError::Answer(_)

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
 use super::args::{Common, Streams, delta};
-use super::since::duration;
+use super::durations::duration;
 use crate::client::Delta;
 use crate::client::tree::{Choice, DELETIONS_MAX, Filters, JOBS};
 use crate::path::{Prefix, RemotePath};

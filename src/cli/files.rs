@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::args::{ClientCommand, Common, FromTo};
 use super::exit::Exit;
+use super::expiry;
 use super::output::{Output, complain, is_broken_pipe, long_line};
+use super::tls_dir::{Ambiguous, Layout};
 use super::{about, administration, messages, set, sync, transfer, tree};
 use crate::client::tree::TreeError;
 use crate::client::{Client, ClientError, Options};
@@ -49,7 +51,7 @@ pub(super) fn run(command: ClientCommand, output: Output) -> Exit {
         }
     };
     let outcome = runtime.block_on(async {
-        let client = connect(command.common())?.compressing(command.compresses());
+        let client = connect(command.common(), output)?.compressing(command.compresses());
         let outcome = Box::pin(dispatch(&client, command, output)).await;
         client.close().await;
         outcome
@@ -73,7 +75,9 @@ pub(super) fn run(command: ClientCommand, output: Output) -> Exit {
 
 async fn dispatch(client: &Client, command: ClientCommand, output: Output) -> Outcome {
     match command {
-        ClientCommand::Put(flags) if flags.recursive => tree::put(client, *flags, output).await,
+        ClientCommand::Put(flags) if flags.recursive => {
+            Box::pin(tree::put(client, *flags, output)).await
+        }
         ClientCommand::Put(flags) => {
             let conditions = tree::plain_conditions(&flags)?;
             let pairs = transfer::pairs(flags.paths)?;
@@ -288,7 +292,7 @@ pub(super) fn described(file: &FileInfo) -> String {
     format!("{} ({} bytes{version})", file.path, file.size)
 }
 
-fn connect(common: &Common) -> Result<Client, Failure> {
+fn connect(common: &Common, output: Output) -> Result<Client, Failure> {
     let own = match (&common.cert, &common.key) {
         (Some(certificate), Some(key)) => OwnFiles {
             certificate: certificate.clone(),
@@ -296,19 +300,28 @@ fn connect(common: &Common) -> Result<Client, Failure> {
         },
         _ => own_files(common)?,
     };
-    let ca = common
-        .ca
-        .clone()
-        .unwrap_or_else(|| common.tls_dir.join("ca.pem"));
+    let ca = match &common.ca {
+        Some(ca) => ca.clone(),
+        None => common.tls_dir.join(layout(common)?.ca()),
+    };
+    let state = state_directory();
     let options = Options {
         server: common.server.clone(),
         files: Files { ca, own: Some(own) },
         connect_timeout: common.connect_timeout,
         stall_timeout: common.stall_timeout,
         retry_for: common.retry_for,
-        resume_directory: state_directory().map(|state| state.join("fsvc/transfers")),
+        resume_directory: state.as_ref().map(|state| state.join("fsvc/transfers")),
     };
-    Client::new(options).map_err(request("load certificates", ""))
+    let client = Client::new(options).map_err(request("load certificates", ""))?;
+    expiry::warn(&client, state.as_deref(), output);
+    expiry::follow(&client, output);
+    Ok(client)
+}
+
+fn layout(common: &Common) -> Result<Layout, Failure> {
+    let found = Layout::of(&common.tls_dir);
+    found.map_err(|error| Failure::Usage(format!("{error}\nhint: {}", Ambiguous::HINT)))
 }
 
 /// Where programs of this user keep what they go on with.
@@ -322,6 +335,19 @@ fn state_directory() -> Option<PathBuf> {
 
 /// The client that was named, or the only one that is there.
 fn own_files(common: &Common) -> Result<OwnFiles, Failure> {
+    if let Some((certificate, key)) = layout(common)?.client() {
+        let directory = &common.tls_dir;
+        if let Some(name) = &common.name {
+            return Err(Failure::Usage(format!(
+                "--as {name} names a client in fsvc's own layout; {} has one certificate, {certificate}",
+                directory.display()
+            )));
+        }
+        return Ok(OwnFiles {
+            certificate: directory.join(certificate),
+            key: directory.join(key),
+        });
+    }
     let clients = common.tls_dir.join("clients");
     let name = match &common.name {
         Some(name) => name.clone(),

@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::args::Common;
+use super::durations::duration;
 use super::since::Since;
-use super::since::duration;
 use crate::filter::TopicFilter;
 use crate::label::{CursorName, DedupId};
 use crate::path::{Prefix, Topic};

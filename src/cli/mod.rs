@@ -7,8 +7,12 @@ mod ca;
 mod ca_args;
 mod certs;
 mod certs_args;
+mod certs_show;
+mod durations;
 mod event_text;
 mod exit;
+mod expiry;
+mod explain;
 mod file_args;
 mod files;
 mod lines;
@@ -25,6 +29,7 @@ mod serve;
 mod set;
 mod since;
 mod sync;
+mod tls_dir;
 mod transfer;
 mod tree;
 mod tree_report;
@@ -52,6 +57,7 @@ pub fn run() -> Exit {
         Command::GenCerts(arguments) => certs::run(&arguments),
         Command::Certs(command) => ca::run(&command),
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Client(command) => {
             let output = Output::new(&command);
             files::run(*command, output)

@@ -9,6 +9,7 @@ use thiserror::Error;
 use tracing::info;
 
 use super::args::{LimitFlags, Serve};
+use super::tls_dir::{Ambiguous, Layout};
 use crate::config::Limits;
 use crate::database::{Database, DatabaseError};
 use crate::identity::Binding;
@@ -23,11 +24,14 @@ use crate::policy::{POLICY_SIZE_MAX, Policy, PolicyError};
 use crate::store::StoreError;
 use crate::store::local::LocalStore;
 use crate::tls::TlsError;
+use crate::tls::failure::FailureCode;
 use crate::tls::server::Files;
 use crate::topics::{SCHEMA_SIZE_MAX, TOPICS_FILE_SIZE_MAX, Topics, TopicsError};
 
 /// The log and the index, in the store's private directory.
 const LOG_FILE: &str = "log.redb";
+/// The revocation lists, in the TLS directory.
+const CRL_FILE: &str = "ca.crl";
 /// The rules about single topics, in the TLS directory.
 const TOPICS_FILE: &str = "topics.toml";
 
@@ -64,6 +68,8 @@ pub(super) enum StartError {
         #[source]
         source: TopicsError,
     },
+    #[error(transparent)]
+    Layout(#[from] Ambiguous),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("cannot serve {}", root.display())]
@@ -109,6 +115,14 @@ pub(super) enum StartError {
 }
 
 impl StartError {
+    /// What `fsvc explain` has more about.
+    pub(super) const fn failure(&self) -> Option<FailureCode> {
+        match self {
+            Self::Tls(error) => error.failure(),
+            _ => None,
+        }
+    }
+
     pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::NoPolicy { .. } | Self::EmptyPolicy { .. } => Some(
@@ -116,6 +130,18 @@ impl StartError {
                  \"spiffe://DOMAIN/client/NAME\" allow = [\"list\", \"read\"] on = \"/**\""
                     .to_owned(),
             ),
+            Self::Layout(_) => Some(Ambiguous::HINT.to_owned()),
+            Self::Tls(TlsError::Pem(crate::tls::pem::PemError::Read { path, source }))
+                if source.kind() == io::ErrorKind::NotFound
+                    && path.ends_with(CRL_FILE)
+                    && path.parent().map(Layout::of) == Some(Ok(Layout::Mounted)) =>
+            {
+                Some(
+                    "get that CA's list, --crl says where it is; or start with --no-revocation, \
+                     which lets revoked certificates in"
+                        .to_owned(),
+                )
+            }
             Self::Tls(TlsError::Pem(crate::tls::pem::PemError::Read { source, .. }))
                 if source.kind() == io::ErrorKind::NotFound =>
             {
@@ -184,18 +210,26 @@ pub(super) fn load_policy(arguments: &Serve) -> Result<Policy, StartError> {
     })
 }
 
-pub(super) fn tls_files(arguments: &Serve) -> Files {
+/// Where the TLS material is: as the flags say, else in the TLS directory.
+pub(super) fn tls_files(arguments: &Serve) -> Result<Files, StartError> {
+    let is_named = [&arguments.cert, &arguments.key, &arguments.ca].map(Option::is_some);
+    let layout = if is_named == [true; 3] {
+        Layout::Own
+    } else {
+        Layout::of(&arguments.tls_dir)?
+    };
+    let (certificate, key) = layout.server();
     let file = |given: &Option<PathBuf>, name: &str| {
         given
             .clone()
             .unwrap_or_else(|| arguments.tls_dir.join(name))
     };
-    Files {
-        certificate: file(&arguments.cert, "server.pem"),
-        key: file(&arguments.key, "server-key.pem"),
-        ca: file(&arguments.ca, "ca.pem"),
-        crl: (!arguments.no_revocation).then(|| file(&arguments.crl, "ca.crl")),
-    }
+    Ok(Files {
+        certificate: file(&arguments.cert, certificate),
+        key: file(&arguments.key, key),
+        ca: file(&arguments.ca, layout.ca()),
+        crl: (!arguments.no_revocation).then(|| file(&arguments.crl, CRL_FILE)),
+    })
 }
 
 /// The service over its parts, brought up to date.

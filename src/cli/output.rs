@@ -15,6 +15,7 @@ use crate::client::ClientError;
 use crate::client::tree::TreeError;
 use crate::escape::Escaped;
 use crate::protocol::{ErrorCode, FileInfo};
+use crate::tls::failure::FailureCode;
 
 /// How results are shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +72,13 @@ impl Output {
     pub(super) fn failure(self, what: &str, error: &ClientError) -> Exit {
         let text = format!("{what}: {}", chain(error));
         if self.json {
-            let code = error.code().map(|code| code.to_string());
-            let object = json!({"error": {"code": code, "message": text, "hint": error.hint()}});
+            let (code, explain) = codes(Some(error));
+            let object = json!({"error": {
+                "code": code, "message": text, "hint": error.hint(), "explain": explain
+            }});
             let _ = writeln!(io::stderr(), "{object}");
         } else {
-            complain(&text, error.hint().as_deref());
+            complain(&coded(&text, error.failure()), error.hint().as_deref());
         }
         Exit::of(error)
     }
@@ -87,11 +90,14 @@ impl Output {
         let (client, text) = (error.client(), format!("{what}: {}", chain(error)));
         let hint = client.and_then(ClientError::hint);
         if self.json {
-            let code = client.and_then(ClientError::code);
-            let object = json!({"error": {"code": code, "message": text, "hint": hint}});
+            let (code, explain) = codes(client);
+            let object = json!({"error": {
+                "code": code, "message": text, "hint": hint, "explain": explain
+            }});
             let _ = writeln!(io::stderr(), "{object}");
         } else {
-            complain(&text, hint.as_deref());
+            let failure = client.and_then(ClientError::failure);
+            complain(&coded(&text, failure), hint.as_deref());
         }
         Exit::of_tree(error)
     }
@@ -130,6 +136,24 @@ impl Output {
             complain(&format!("line {number}: {}", Escaped::new(text)), None);
         }
     }
+}
+
+/// The code of an error for programs, and what to give `fsvc explain`: the server's code where it
+/// gave one, else that of the failure.
+fn codes(error: Option<&ClientError>) -> (Option<String>, Option<String>) {
+    let code = error
+        .and_then(ClientError::code)
+        .map(|code| code.to_string());
+    let failure = error
+        .and_then(ClientError::failure)
+        .map(|code| code.to_string());
+    let explain = failure.clone().or_else(|| code.clone());
+    (code.or(failure), explain)
+}
+
+/// A text with the code that `fsvc explain` takes, where there is one.
+pub(super) fn coded(text: &str, failure: Option<FailureCode>) -> String {
+    failure.map_or_else(|| text.to_owned(), |code| format!("{text} [{code}]"))
 }
 
 /// Prints an error, and what can be done about it, to standard error.

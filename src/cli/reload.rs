@@ -215,7 +215,7 @@ pub(super) fn load(arguments: &Serve) -> Result<Set, StartError> {
         policy: policy_from,
         ..fingerprint(arguments, &bindings)
     };
-    let loaded = configure(&tls_files(arguments), &bindings, Timestamp::now())?;
+    let loaded = configure(&tls_files(arguments)?, &bindings, Timestamp::now())?;
     Ok(Set {
         policy,
         loaded,
@@ -227,11 +227,15 @@ pub(super) fn load(arguments: &Serve) -> Result<Set, StartError> {
 fn fingerprint(arguments: &Serve, bindings: &[Binding]) -> Fingerprint {
     let files = tls_files(arguments);
     let mut tls = blake3::Hasher::new();
-    let crl = files.crl.iter();
-    for file in [&files.certificate, &files.key, &files.ca]
-        .into_iter()
-        .chain(crl)
-    {
+    let named = files.as_ref().map_or_else(
+        // Which files they are cannot be said: the load will say why.
+        |_| Vec::new(),
+        |files| {
+            let others = [&files.certificate, &files.key, &files.ca];
+            others.into_iter().chain(files.crl.iter()).collect()
+        },
+    );
+    for file in named {
         tls.update(hash(file).as_bytes());
     }
     for binding in bindings {

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::Serve;
 use super::exit::Exit;
 use super::open::{StartError, open};
-use super::output::{chain, complain, line_out};
+use super::output::{chain, coded, complain, line_out};
 use super::reload::{Fingerprint, Reload, load};
 use crate::config::Limits;
 use crate::ops::{Service, Upkeep};
@@ -33,7 +33,8 @@ pub(super) fn run(arguments: &Serve) -> Exit {
     match start(arguments) {
         Ok(exit) => exit,
         Err(error) => {
-            complain(&chain(&error), error.hint().as_deref());
+            let text = coded(&chain(&error), error.failure());
+            complain(&text, error.hint().as_deref());
             Exit::Failed
         }
     }

@@ -4,20 +4,22 @@
 //! reason why there is none, also when writing fails first.
 
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, Error};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::{TlsConnector, TlsStream};
+use tokio_rustls::TlsStream;
 
+use super::credentials::Set;
 use super::{ClientError, Link, Options};
 use crate::connection::{Connection, ConnectionError};
-use crate::protocol::Greeting;
+use crate::protocol::{ErrorCode, Greeting};
 use crate::socket::Socket;
 use crate::tls::refusal::{explain, silent_close};
+use crate::tls::witness::{answered_with, tls_error, watched};
 
 /// How long a refused connection is tried again.
 const REFUSED_GRACE: Duration = Duration::from_millis(500);
@@ -29,7 +31,7 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 /// again for a while.
 pub(super) async fn connect(
     options: &Options,
-    connector: &TlsConnector,
+    set: &Set,
     preferred: usize,
 ) -> Result<(Link, usize), ClientError> {
     let servers: Vec<&str> = options.server.split(',').map(str::trim).collect();
@@ -43,7 +45,7 @@ pub(super) async fn connect(
                 server: servers[number].to_owned(),
                 ..options.clone()
             };
-            let error = match greet(&one, connector).await {
+            let error = match Box::pin(greet(&one, set)).await {
                 Ok(link) => return Ok((link, number)),
                 Err(error) => error,
             };
@@ -64,11 +66,16 @@ pub(super) async fn connect(
     }
 }
 
-async fn greet(options: &Options, connector: &TlsConnector) -> Result<Link, ClientError> {
+async fn greet(options: &Options, set: &Set) -> Result<Link, ClientError> {
     let name = server_name(&options.server)?;
     let stream = connect_tcp(options).await?;
     let socket = Socket::new(stream).map_err(|source| failed(options, source))?;
-    let handshake = timeout(options.connect_timeout, connector.connect(name, socket)).await;
+    let handshake = set.connector.connect(name, socket).into_fallible();
+    let handshake = watched(async {
+        let shaken = handshake.await;
+        shaken.map_err(|(error, socket)| answered_with(error, socket.first_bytes()))
+    });
+    let handshake = timeout(options.connect_timeout, handshake).await;
     let stream = handshake
         .map_err(|_| silent(options))?
         .map_err(|error| refused(options, error))?;
@@ -91,11 +98,7 @@ async fn greet(options: &Options, connector: &TlsConnector) -> Result<Link, Clie
         }
     };
     match Greeting::decode(&message).map_err(ClientError::Answer)? {
-        Greeting::Hello(hello) => Ok(Link {
-            connection,
-            hello: Arc::new(hello),
-            next_id: 1,
-        }),
+        Greeting::Hello(hello) => Ok(Link::greeted(connection, hello, set.number)),
         Greeting::Error(reply) => Err(ClientError::NotGreeted {
             server: options.server.clone(),
             reply,
@@ -135,13 +138,29 @@ async fn connect_tcp(options: &Options) -> Result<TcpStream, ClientError> {
 fn refused(options: &Options, error: io::Error) -> ClientError {
     let now = Timestamp::now();
     if let Some(refusal) = explain(&error, &options.files, &options.server, now) {
-        return ClientError::Refused(refusal);
+        return match ended(&error) {
+            Some(code) => ClientError::Certificate { code, refusal },
+            None => ClientError::Refused(refusal),
+        };
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe => ClientError::Closed(silent_close(&options.files, now)),
         _ => failed(options, error),
+    }
+}
+
+/// Whether the server says that the certificate is over, as the other refusals are not mended by a new one.
+fn ended(error: &io::Error) -> Option<ErrorCode> {
+    match tls_error(error)? {
+        Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            Some(ErrorCode::CertificateExpired)
+        }
+        Error::AlertReceived(AlertDescription::CertificateRevoked) => {
+            Some(ErrorCode::CertificateRevoked)
+        }
+        _ => None,
     }
 }
 

@@ -92,10 +92,10 @@ impl Client {
             received.map(|trailer| (trailer, sink))
         };
         let moved = link.on_thread(receive_all).await;
-        let (link, received) = moved.map_err(|error| self.lost(error))?;
+        let (mut link, received) = moved.map_err(|error| self.lost(error))?;
         let (hasher, trailer, sink) = match received {
             Ok(((hasher, trailer), sink)) => (hasher, trailer, sink),
-            Err(Stopped::Connection(error)) => return Err(self.lost(error)),
+            Err(Stopped::Connection(error)) => return Err(self.broken(&mut link, error).await),
             Err(Stopped::Sink(error)) => return Err(ClientError::Sink(error)),
             Err(Stopped::TooLong(arrived)) => {
                 return Err(ClientError::WrongSize {
@@ -105,7 +105,8 @@ impl Client {
             }
         };
         self.keep(link);
-        let digest = verify(&answer, &hasher, &trailer)?;
+        let verified = verify(&answer, &hasher, &trailer);
+        let digest = verified.map_err(|error| self.explained(error))?;
         Ok(Downloaded {
             answer,
             digest,
@@ -121,11 +122,10 @@ impl Client {
         mut sink: W,
     ) -> Result<Downloaded<T, W>, ClientError> {
         let mut content = vec![0; PIECE_SIZE + 1];
-        let piece = link
-            .connection
-            .recv_body(&mut content)
-            .await
-            .map_err(|error| self.lost(error))?;
+        let piece = match link.connection.recv_body(&mut content).await {
+            Ok(piece) => piece,
+            Err(error) => return Err(self.broken(&mut link, error).await),
+        };
         let Piece::End(n, trailer) = piece else {
             return Err(ClientError::WrongSize {
                 announced: answer.size_max(),
@@ -136,7 +136,8 @@ impl Client {
         content.truncate(n);
         let mut hasher = Hasher::new();
         hasher.update(&content);
-        let digest = verify(&answer, &hasher, &trailer)?;
+        let verified = verify(&answer, &hasher, &trailer);
+        let digest = verified.map_err(|error| self.explained(error))?;
         let written = on_thread(move || {
             sink.write_all(&content)?;
             sink.flush()?;

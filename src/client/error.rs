@@ -12,6 +12,7 @@ use crate::escape::Escaped;
 use crate::path::RemotePath;
 use crate::protocol::{ErrorCode, ErrorReply, JsonError};
 use crate::tls::TlsError;
+use crate::tls::failure::FailureCode;
 use crate::tls::refusal::Refusal;
 
 /// Why a request failed, named by where.
@@ -32,6 +33,9 @@ pub enum ClientError {
     /// It closed before it said anything: it is going away, or a refusal was lost on the way.
     #[error("{0}")]
     Closed(Refusal),
+    /// This client's certificate has ended or was revoked: it goes on with another one only.
+    #[error("{refusal}")]
+    Certificate { code: ErrorCode, refusal: Refusal },
     #[error("{server} refused the connection: {}", Escaped::new(&reply.message))]
     NotGreeted { server: String, reply: ErrorReply },
     #[error("{server} said nothing for {stall:?}")]
@@ -87,18 +91,48 @@ impl ClientError {
     pub const fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Remote(reply) | Self::NotGreeted { reply, .. } => Some(reply.code),
+            Self::Certificate { code, .. } => Some(*code),
             _ => None,
         }
     }
 
-    /// Whether the same may succeed later, by itself: what a reader that runs for ever waits out.
+    /// What `fsvc explain` has more about, where TLS or the certificate is at fault.
+    pub const fn failure(&self) -> Option<FailureCode> {
+        match self {
+            Self::Tls(error) => error.failure(),
+            Self::Refused(refusal) | Self::Closed(refusal) | Self::Certificate { refusal, .. } => {
+                refusal.code
+            }
+            Self::NotGreeted { reply, .. } if matches!(reply.code, ErrorCode::Denied) => {
+                Some(FailureCode::NoIdentity)
+            }
+            Self::Remote(reply) | Self::NotGreeted { reply, .. } => match reply.code {
+                ErrorCode::Denied => Some(FailureCode::NotAllowed),
+                ErrorCode::CertificateExpired => Some(FailureCode::ClientExpired),
+                ErrorCode::CertificateRevoked => Some(FailureCode::Revoked),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether it is the client's certificate that is over: new files mend it, and nothing else does.
+    pub const fn is_of_certificate(&self) -> bool {
+        matches!(self, Self::Certificate { .. })
+    }
+
+    /// Whether the same may succeed later, by itself: what a reader that runs for ever waits out. New
+    /// certificate files may come, but are not waited for without end.
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Remote(reply) | Self::NotGreeted { reply, .. } => matches!(
                 reply.code,
                 ErrorCode::Busy | ErrorCode::Unavailable | ErrorCode::ShuttingDown
             ),
-            Self::Connect { .. } | Self::Closed(_) | Self::Silent { .. } => true,
+            Self::Connect { .. }
+            | Self::Closed(_)
+            | Self::Silent { .. }
+            | Self::Certificate { .. } => true,
             // Bytes that break the protocol would be sent again.
             Self::Lost { source, .. } => !matches!(
                 source,
@@ -131,7 +165,9 @@ impl ClientError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Tls(error) => error.hint(),
-            Self::Refused(refusal) | Self::Closed(refusal) => refusal.hint.clone(),
+            Self::Refused(refusal) | Self::Closed(refusal) | Self::Certificate { refusal, .. } => {
+                refusal.hint.clone()
+            }
             Self::Connect { server, .. } => Some(format!("is fsvc serve running at {server}?")),
             Self::ServerName(_) => Some("for example --server localhost:7443".to_owned()),
             _ => None,

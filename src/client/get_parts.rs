@@ -265,17 +265,17 @@ impl Client {
         let receive =
             async move |connection: &mut Connection<_>| on_job.receive(connection, body, run).await;
         let moved = link.on_thread(receive).await;
-        let (link, received) = moved.map_err(|error| self.lost(error))?;
+        let (mut link, received) = moved.map_err(|error| self.lost(error))?;
         match received {
             Ok(digest) => {
                 self.keep(link);
                 Ok(digest)
             }
-            Err(Stopped::Connection(error)) => Err(self.lost(error)),
+            Err(Stopped::Connection(error)) => Err(self.broken(&mut link, error).await),
             Err(Stopped::Sink(error)) => Err(ClientError::Sink(error)),
             Err(Stopped::Aborted(code)) => {
                 self.keep(link);
-                Err(ClientError::Aborted(code))
+                Err(self.explained(ClientError::Aborted(code)))
             }
             Err(Stopped::WrongSize(arrived)) => Err(ClientError::WrongSize {
                 announced: run.size,

@@ -4,12 +4,13 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::credentials::{DUE_LOOK_INTERVAL, LOOK_INTERVAL};
 use super::{Client, ClientError, connect};
 use crate::connection::{Connection, ConnectionError};
 use crate::protocol::{Hello, Op, Reply, Request, Response};
@@ -17,12 +18,18 @@ use crate::socket::Socket;
 
 /// Connections that are kept for the next request.
 const IDLE_MAX: usize = 16;
+/// A connection whose certificate ends within this is left for one with a new certificate.
+const LEFT_MIN: Duration = Duration::from_secs(60);
 
 /// A greeted connection.
 pub(super) struct Link {
     pub(super) connection: Connection<TlsStream<Socket>>,
     pub(super) hello: Arc<Hello>,
     pub(super) next_id: u64,
+    /// Which of the client's sets of files it was made with.
+    pub(super) set: u64,
+    /// When its certificate ends, by the server's clock.
+    ends: Option<Instant>,
 }
 
 impl Client {
@@ -49,7 +56,9 @@ impl Client {
         op: Op,
     ) -> Result<(Link, T), ClientError> {
         match self.begin_once(op.clone()).await {
-            Err(ClientError::Lost { .. }) => self.begin_once(op).await,
+            Err(ClientError::Lost { .. } | ClientError::Certificate { .. }) => {
+                self.begin_once(op).await
+            }
             result => result,
         }
     }
@@ -58,12 +67,20 @@ impl Client {
         &self,
         op: Op,
     ) -> Result<(Link, T), ClientError> {
-        let mut link = self.link().await?;
+        let link = self.link().await?;
+        self.begin_on(link, op).await
+    }
+
+    /// The same on this connection.
+    pub(super) async fn begin_on<T: DeserializeOwned>(
+        &self,
+        mut link: Link,
+        op: Op,
+    ) -> Result<(Link, T), ClientError> {
         let id = link.queue(op);
-        link.connection
-            .flush()
-            .await
-            .map_err(|error| self.lost(error))?;
+        if let Err(error) = link.connection.flush().await {
+            return Err(self.last_words(&mut link, id, error).await);
+        }
         match self.answer(&mut link, id).await? {
             Ok(value) => Ok((link, value)),
             Err(refused) => {
@@ -101,16 +118,15 @@ impl Client {
         let response = Response::<T>::decode(&message).map_err(ClientError::Answer)?;
         match (response.id, response.reply) {
             (Some(found), Reply::Ok(value)) if found == id => Ok(Ok(value)),
-            (Some(found), Reply::Error(error)) if found == id => {
-                Ok(Err(ClientError::Remote(error)))
-            }
+            (Some(found), Reply::Error(error)) if found == id => Ok(Err(self.told(error))),
             // About the connection: it ends.
-            (None, Reply::Error(error)) => Err(ClientError::Remote(error)),
+            (None, Reply::Error(error)) => Err(self.told(error)),
             (found, _) => Err(ClientError::OutOfStep { asked: id, found }),
         }
     }
 
-    /// A connection that nobody uses: a kept one that is still silent, or a new one.
+    /// A connection that nobody uses: a kept one that is still silent and was made with the certificate of
+    /// now, or a new one.
     pub(super) async fn link(&self) -> Result<Link, ClientError> {
         loop {
             let kept = self
@@ -122,21 +138,29 @@ impl Client {
             match kept {
                 // What can be read from an idle connection is its end.
                 Some(link) if link.connection.readable() => {}
-                Some(link) => return Ok(link),
-                None => return self.connect().await,
+                Some(link) => {
+                    if link.set == self.set_within(link.look_interval()).await {
+                        return Ok(link);
+                    }
+                    link.connection.close().await;
+                }
+                // Boxed: who has a connection already does not carry the state of making one.
+                None => return Box::pin(self.connect()).await,
             }
         }
     }
 
     pub(super) async fn connect(&self) -> Result<Link, ClientError> {
         let shared = &self.shared;
+        let set = shared.credentials.look().await;
+        shared.credentials.check(&set)?;
         let preferred = shared.preferred.load(Ordering::Relaxed);
-        let connected = connect::connect(&shared.options, &shared.connector, preferred).await;
+        let connected = connect::connect(&shared.options, &set, preferred).await;
         // One that has no room now was reached all the same.
         if matches!(connected, Ok(_) | Err(ClientError::NotGreeted { .. })) {
             shared.was_connected.store(true, Ordering::Relaxed);
         }
-        let (link, server) = connected?;
+        let (link, server) = connected.map_err(|error| self.explained(error))?;
         shared.preferred.store(server, Ordering::Relaxed);
         Ok(link)
     }
@@ -168,6 +192,35 @@ impl Client {
 }
 
 impl Link {
+    /// One that was greeted a moment ago.
+    pub(super) fn greeted(
+        connection: Connection<TlsStream<Socket>>,
+        hello: Hello,
+        set: u64,
+    ) -> Self {
+        let left = hello.expires_at.duration_since(hello.time);
+        let left = Duration::try_from(left).unwrap_or_default();
+        Self {
+            connection,
+            ends: Instant::now().checked_add(left),
+            hello: Arc::new(hello),
+            next_id: 1,
+            set,
+        }
+    }
+
+    /// How often new certificate files are looked for while this connection is used.
+    pub(super) fn look_interval(&self) -> Duration {
+        let left = self
+            .ends
+            .map(|ends| ends.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left < LEFT_MIN) {
+            DUE_LOOK_INTERVAL
+        } else {
+            LOOK_INTERVAL
+        }
+    }
+
     /// Runs work on a thread of its own, which has the connection meanwhile.
     pub(super) async fn on_thread<T: Send + 'static>(
         self,
@@ -177,6 +230,8 @@ impl Link {
             connection,
             hello,
             next_id,
+            set,
+            ends,
         } = self;
         let moved = connection.on_thread(&CancellationToken::new(), work).await;
         moved.map(|(connection, value)| {
@@ -184,6 +239,8 @@ impl Link {
                 connection,
                 hello,
                 next_id,
+                set,
+                ends,
             };
             (link, value)
         })

@@ -5,7 +5,6 @@
 
 use serde::de::DeserializeOwned;
 use tokio_rustls::TlsStream;
-use tokio_util::sync::CancellationToken;
 
 use super::upload::sync_time;
 use super::{Client, ClientError, Link};
@@ -148,19 +147,8 @@ impl Client {
         link: Link,
         work: impl AsyncFnOnce(&mut Connection<TlsStream<Socket>>) -> T + Send + 'static,
     ) -> Result<(Link, T), ClientError> {
-        let Link {
-            connection,
-            hello,
-            next_id,
-        } = link;
-        let moved = connection.on_thread(&CancellationToken::new(), work).await;
-        let (connection, value) = moved.map_err(|error| self.lost(error))?;
-        let link = Link {
-            connection,
-            hello,
-            next_id,
-        };
-        Ok((link, value))
+        let moved = link.on_thread(work).await;
+        moved.map_err(|error| self.lost(error))
     }
 }
 

@@ -106,14 +106,14 @@ impl Client {
         };
         let receive =
             async move |connection: &mut Connection<_>| gets.receive(connection, body).await;
-        let (link, received) = self.on_thread(link, receive).await?;
+        let (mut link, received) = self.on_thread(link, receive).await?;
         match received {
             Ok(sink) => {
                 self.keep(link);
                 Ok(sink)
             }
-            Err(Stopped::Connection(error)) => Err(self.lost(error)),
-            Err(Stopped::Client(error)) => Err(error),
+            Err(Stopped::Connection(error)) => Err(self.broken(&mut link, error).await),
+            Err(Stopped::Client(error)) => Err(self.explained(error)),
         }
     }
 }

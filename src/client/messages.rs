@@ -194,7 +194,8 @@ impl Client {
         let (mut link, IgnoredAny) = self.begin(request).await?;
         let mut notices = Notices::new(self.server(), self.shared.options.stall_timeout);
         loop {
-            match notices.recv(&mut link.connection).await? {
+            let received = notices.recv(&mut link.connection).await;
+            match received.map_err(|error| self.explained(error))? {
                 Delivery::Event(message) => sink(message).map_err(ClientError::Sink)?,
                 Delivery::Lost(_) => return Err(ClientError::Misplaced("a gap in an answer")),
                 Delivery::CaughtUp(sequence) => {

@@ -22,8 +22,10 @@ mod base;
 mod begin;
 mod coded;
 mod connect;
+mod credentials;
 mod download;
 mod earlier;
+mod ended;
 mod error;
 pub mod file;
 mod fingerprint;
@@ -60,11 +62,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio_rustls::TlsConnector;
-
+use credentials::Credentials;
 use link::Link;
 
+pub use crate::tls::renewal::Renewal;
+pub use credentials::CertificateNews;
 pub use error::ClientError;
 pub use file::{Delta, N_STREAMS, N_STREAMS_MAX, TransferOptions};
 pub use fingerprint::Fingerprint;
@@ -83,7 +85,7 @@ use crate::protocol::{
     Conditions, Copy, FileInfo, Hello, List, Listing, Move, Op, Question, Remove, Removed, Stat,
     Verdict, Whoami,
 };
-use crate::tls::client::{Files, OwnFiles, configure};
+use crate::tls::client::{Files, OwnFiles};
 
 /// Where the server is, and who the client is.
 #[derive(Debug, Clone)]
@@ -135,7 +137,7 @@ pub struct Client {
 
 struct Shared {
     options: Options,
-    connector: TlsConnector,
+    credentials: Arc<Credentials>,
     idle: Mutex<Vec<Link>>,
     /// A server was reached.
     was_connected: AtomicBool,
@@ -149,12 +151,11 @@ impl Client {
     /// # Errors
     /// A file is missing, or does not fit the others.
     pub fn new(options: Options) -> Result<Self, ClientError> {
-        let config = configure(&options.files, Timestamp::now())?;
-        let connector = TlsConnector::from(config);
+        let credentials = Arc::new(Credentials::load(options.files.clone())?);
         Ok(Self {
             shared: Arc::new(Shared {
                 options,
-                connector,
+                credentials,
                 idle: Mutex::default(),
                 was_connected: AtomicBool::new(false),
                 preferred: AtomicUsize::new(0),

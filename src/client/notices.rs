@@ -55,6 +55,11 @@ impl Notices {
         }
     }
 
+    /// Whether nothing has arrived of the next delivery, as far as it was read.
+    pub(super) const fn is_between(&self) -> bool {
+        self.announced.is_none() && self.begun.is_none()
+    }
+
     /// The next delivery.
     ///
     /// # Errors

@@ -54,17 +54,20 @@ impl Client {
             received.map(|received| (received, sink))
         };
         let moved = link.on_thread(receive_all).await;
-        let (link, received) = moved.map_err(|error| self.lost(error))?;
-        let ((hasher, trailer), sink) = received.map_err(|stopped| match stopped {
-            Stopped::Connection(error) => self.lost(error),
-            Stopped::Sink(error) => ClientError::Sink(error),
-            Stopped::TooLong(arrived) => ClientError::WrongSize {
-                announced: size,
-                arrived,
-            },
-        })?;
+        let (mut link, received) = moved.map_err(|error| self.lost(error))?;
+        let ((hasher, trailer), sink) = match received {
+            Ok(received) => received,
+            Err(Stopped::Connection(error)) => return Err(self.broken(&mut link, error).await),
+            Err(Stopped::Sink(error)) => return Err(ClientError::Sink(error)),
+            Err(Stopped::TooLong(arrived)) => {
+                return Err(ClientError::WrongSize {
+                    announced: size,
+                    arrived,
+                });
+            }
+        };
         self.keep(link);
-        verify(&file, size, &hasher, &trailer)?;
+        verify(&file, size, &hasher, &trailer).map_err(|error| self.explained(error))?;
         Ok((file, sink))
     }
 
@@ -107,17 +110,20 @@ impl Client {
                 (received, sink, hasher, file)
             };
             let moved = link.on_thread(receive_rest).await;
-            let (link, (received, back, so_far, file)) = moved.map_err(|error| self.lost(error))?;
+            let (mut link, (received, back, so_far, file)) =
+                moved.map_err(|error| self.lost(error))?;
             (sink, hasher) = (back, so_far);
             let error = match received {
                 Ok(trailer) => {
                     self.keep(link);
-                    match finished(&file, &hasher, &trailer) {
+                    match finished(&file, &hasher, &trailer).map_err(|error| self.explained(error))
+                    {
                         Ok(()) => return Ok((file, sink)),
+                        Err(error) if error.is_of_certificate() => error,
                         Err(error) => return Err(error),
                     }
                 }
-                Err(Stopped::Connection(error)) => self.lost(error),
+                Err(Stopped::Connection(error)) => self.broken(&mut link, error).await,
                 Err(Stopped::Sink(error)) => return Err(ClientError::Sink(error)),
                 Err(Stopped::TooLong(arrived)) => {
                     return Err(ClientError::WrongSize {

@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_core::Stream;
+use tokio::time::sleep_until;
 
 use super::back_off::BackOff;
 use super::notices::Notices;
@@ -67,6 +68,10 @@ struct Feed {
     link: Option<Link>,
     notices: Notices,
     back_off: BackOff,
+    /// When new certificate files are looked for next.
+    look_at: Instant,
+    /// Since when this client's certificate is over, if it is.
+    is_over_since: Option<Instant>,
 }
 
 impl Client {
@@ -99,6 +104,8 @@ impl Client {
             link: None,
             notices: Notices::new(self.server(), SILENCE_MAX),
             back_off: BackOff::default(),
+            look_at: Instant::now(),
+            is_over_since: None,
         };
         let Subscribed { head, .. } = feed.connect().await?;
         Ok(Subscription {
@@ -162,7 +169,7 @@ impl Feed {
         let end = loop {
             match self.take(&mut batch).await {
                 Ok(()) => break None,
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_passing() && self.may_pass(&error) => {
                     self.link = None;
                     if !batch.is_empty() {
                         break None;
@@ -178,6 +185,15 @@ impl Feed {
         }
     }
 
+    /// Whether a passing error is still waited out: new certificate files for a while, all else for ever.
+    fn may_pass(&mut self, error: &ClientError) -> bool {
+        if !error.is_of_certificate() {
+            return true;
+        }
+        let since = *self.is_over_since.get_or_insert_with(Instant::now);
+        since.elapsed() < self.client.shared.options.retry_for
+    }
+
     async fn take(&mut self, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {
         if self.link.is_none() {
             self.back_off.pause().await;
@@ -185,18 +201,31 @@ impl Feed {
         }
         let mut size = 0;
         while batch.len() < BATCH_MAX && size < BATCH_SIZE_MAX {
+            let is_between = batch.is_empty() && self.notices.is_between();
+            if is_between && Instant::now() >= self.look_at {
+                self.move_over().await;
+            }
             let Some(link) = &mut self.link else { break };
             let next = self.notices.recv(&mut link.connection);
-            let delivery = if batch.is_empty() {
-                next.await?
+            let received = if is_between {
+                let look_at = tokio::time::Instant::from_std(self.look_at);
+                tokio::select! {
+                    biased;
+                    delivery = next => delivery,
+                    () = sleep_until(look_at) => continue,
+                }
+            } else if batch.is_empty() {
+                next.await
             } else {
                 tokio::select! {
                     biased;
-                    delivery = next => delivery?,
+                    delivery = next => delivery,
                     () = std::future::ready(()) => break,
                 }
             };
+            let delivery = received.map_err(|error| self.client.explained(error))?;
             self.back_off.reset();
+            self.is_over_since = None;
             size += self.passed(&delivery);
             batch.push(delivery);
         }
@@ -214,16 +243,54 @@ impl Feed {
     }
 
     async fn connect(&mut self) -> Result<Subscribed, ClientError> {
+        let request = self.request();
+        let (link, subscribed) = self.client.begin::<Subscribed>(request).await?;
+        self.begin(link, &subscribed);
+        Ok(subscribed)
+    }
+
+    /// What to ask for, from here on.
+    fn request(&self) -> Op {
         let start = resumed(&self.start, self.position);
-        let request = match &self.wanted {
+        match &self.wanted {
             Wanted::Topics(topics) => Op::Subscribe(Subscribe::new(topics.clone(), start)),
             Wanted::Files(path) => Op::Watch(Watch::new(path.clone(), start)),
-        };
-        let (link, subscribed) = self.client.begin::<Subscribed>(request).await?;
+        }
+    }
+
+    fn begin(&mut self, link: Link, subscribed: &Subscribed) {
         self.notices = Notices::new(self.client.server(), SILENCE_MAX);
         self.position = self.position.max(Some(subscribed.after));
+        self.look_at = Instant::now() + link.look_interval();
         self.link = Some(link);
-        Ok(subscribed)
+    }
+
+    /// Looks for new certificate files; where there are some, goes on over a connection that is made with
+    /// them. The one before is left only when the new one stands: a server may not know their CA yet.
+    async fn move_over(&mut self) {
+        let Some(link) = &self.link else { return };
+        let interval = link.look_interval();
+        self.look_at = Instant::now() + interval;
+        // Somebody else of this client may have looked just now.
+        if self.client.set_within(interval / 2).await == link.set {
+            return;
+        }
+        let moved = async {
+            let link = self.client.connect().await?;
+            self.client
+                .begin_on::<Subscribed>(link, self.request())
+                .await
+        };
+        match moved.await {
+            Ok((link, subscribed)) => {
+                let old = self.link.take();
+                self.begin(link, &subscribed);
+                if let Some(old) = old {
+                    old.connection.close().await;
+                }
+            }
+            Err(error) => self.client.shared.credentials.not_taken(&error),
+        }
     }
 }
 

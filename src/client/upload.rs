@@ -119,11 +119,27 @@ impl Client {
         request: Op,
         content: &[u8],
     ) -> Result<T, ClientError> {
-        let mut link = self.link().await?;
         let limit = self.shared.options.stall_timeout;
-        let reply = self.exchange(&mut link, request, content, limit).await?;
-        self.keep(link);
-        reply
+        let mut is_again = false;
+        loop {
+            let mut link = self.link().await?;
+            let reply = self.exchange(&mut link, request.clone(), content, limit);
+            match reply.await {
+                // It was not done, and the files are new: nobody need hear of it.
+                Err(error)
+                    if error.is_of_certificate()
+                        && !is_again
+                        && self.has_renewed_since(link.set).await =>
+                {
+                    is_again = true;
+                }
+                reply => {
+                    let reply = reply?;
+                    self.keep(link);
+                    return reply;
+                }
+            }
+        }
     }
 
     /// The same on a connection that is still needed; waits for the answer for `limit`.
@@ -153,7 +169,8 @@ impl Client {
         error: ConnectionError,
     ) -> ClientError {
         match self.answer::<IgnoredAny>(link, id).await {
-            Ok(Err(refused)) | Err(refused @ ClientError::Remote(_)) => refused,
+            Ok(Err(refused))
+            | Err(refused @ (ClientError::Remote(_) | ClientError::Certificate { .. })) => refused,
             Ok(Ok(_)) | Err(_) => self.lost(error),
         }
     }

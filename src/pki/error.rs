@@ -12,7 +12,9 @@ use super::DAYS_MAX;
 use super::bundle_error::BundleError;
 use super::csr::CsrError;
 use super::name::NameError;
+use super::renew::RenewError;
 use super::request::RequestError;
+use super::revoke::RevokeError;
 use super::rotation::RotationError;
 use super::sign::SignError;
 use crate::escape::Escaped;
@@ -40,6 +42,10 @@ pub enum PkiError {
     Csr(#[from] CsrError),
     #[error(transparent)]
     Request(#[from] RequestError),
+    #[error(transparent)]
+    Renewing(#[from] RenewError),
+    #[error(transparent)]
+    Revoking(#[from] RevokeError),
     #[error(transparent)]
     Signing(#[from] SignError),
     #[error(transparent)]
@@ -172,6 +178,8 @@ impl PkiError {
             | Self::Pem(PemError::Read { .. }) => ErrorKind::Failed,
             Self::Csr(_)
             | Self::Request(_)
+            | Self::Renewing(_)
+            | Self::Revoking(_)
             | Self::Bundle(_)
             | Self::Rotation(_)
             | Self::WrongKind { .. }
@@ -201,6 +209,8 @@ impl PkiError {
             Self::Name(error) => error.hint()?.to_owned(),
             Self::Csr(error) => error.hint().to_owned(),
             Self::Request(error) => error.hint(),
+            Self::Renewing(error) => error.hint(),
+            Self::Revoking(error) => error.hint(),
             Self::Signing(error) => error.hint(),
             Self::Bundle(error) => error.hint(),
             Self::Rotation(error) => error.hint(),

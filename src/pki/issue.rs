@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SerialNumber,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, RevocationReason, RevokedCertParams, SanType,
+    SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use time::OffsetDateTime;
@@ -212,20 +213,38 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], PkiError> {
     Ok(bytes)
 }
 
-/// A revocation list that revokes nothing, valid as long as the CA.
-pub(super) fn make_empty_crl(
+/// A certificate that is to be on a revocation list.
+pub(super) struct Revoked {
+    /// Hexadecimal.
+    pub(super) serial: String,
+    pub(super) at: Timestamp,
+    pub(super) reason: RevocationReason,
+}
+
+/// A revocation list, valid as long as the CA.
+pub(super) fn make_crl(
     issuer: &Issuer<'_, KeyPair>,
     now: Timestamp,
-    ca: Validity,
-    number: u64,
+    (ca, number): (Validity, u64),
+    revoked: &[Revoked],
 ) -> Result<CertificateRevocationListDer<'static>, PkiError> {
     let failed = |error| sign_error("a revocation list", &error);
+    let mut entries = Vec::with_capacity(revoked.len());
+    for Revoked { serial, at, reason } in revoked {
+        let bytes = unhex(serial).ok_or_else(|| sign_error("a revocation list", serial))?;
+        entries.push(RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&bytes),
+            revocation_time: date(*at)?,
+            reason_code: Some(*reason),
+            invalidity_date: None,
+        });
+    }
     let list = CertificateRevocationListParams {
         this_update: date(add(now, -LEAF_BACKDATE)?.max(ca.not_before))?,
         next_update: date(ca.not_after)?,
         crl_number: SerialNumber::from(number),
         issuing_distribution_point: None,
-        revoked_certs: Vec::new(),
+        revoked_certs: entries,
         key_identifier_method: KeyIdMethod::Sha256,
     };
     list.signed_by(issuer).map(Into::into).map_err(failed)
@@ -262,6 +281,13 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// The bytes of hexadecimal digits.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+    let is_even = text.len().is_multiple_of(2);
+    is_even.then(|| text.as_bytes().chunks(2).map(byte).collect())?
 }
 
 #[cfg(test)]

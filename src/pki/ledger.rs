@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::PkiError;
 use super::disk::{self, Disk};
 use super::layout::SECRET;
+use super::revoke::Reason;
 use crate::escape::Escaped;
 
 /// One issued certificate.
@@ -30,6 +31,9 @@ pub(super) struct Record {
     pub(super) status: Status,
     /// The serial number of the CA that signed it.
     pub(super) ca: String,
+    /// When and why it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) revoked: Option<Revocation>,
     /// Only on a CA: the trust domain of what it issues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) trust_domain: Option<String>,
@@ -44,11 +48,19 @@ pub(super) enum Kind {
     Client,
 }
 
+/// That a certificate counts no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Revocation {
+    pub(super) at: Timestamp,
+    pub(super) reason: Reason,
+}
+
 /// What became of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Status {
     Issued,
+    Revoked,
 }
 
 /// The list as it was read, and where its next line goes.
@@ -81,7 +93,7 @@ impl Ledger {
                 line: index + 1,
                 reason: Escaped::new(&error.to_string()),
             })?;
-            records.push(record);
+            fold(&mut records, record);
         }
         Ok(Some(Self {
             path: path.to_owned(),
@@ -109,14 +121,25 @@ impl Ledger {
         self.records.iter().find(|record| record.kind == Kind::Ca)
     }
 
-    /// Adds one record, durably.
+    /// Adds one record, durably; of a certificate that is known it says what became of that.
     pub(super) fn add(&mut self, disk: &Disk, record: Record) -> Result<(), PkiError> {
         let mut line = serde_json::to_vec(&record).expect("a record is plain JSON");
         line.push(b'\n');
         disk.append(&self.path, self.size, &line, SECRET)?;
         self.size += line.len() as u64;
-        self.records.push(record);
+        fold(&mut self.records, record);
         Ok(())
+    }
+}
+
+/// A later line about a certificate stands for the one before.
+fn fold(records: &mut Vec<Record>, record: Record) {
+    let known = records
+        .iter()
+        .position(|known| known.serial == record.serial);
+    match known {
+        Some(place) => records[place] = record,
+        None => records.push(record),
     }
 }
 
@@ -136,6 +159,7 @@ mod tests {
             certificate_sha256: String::new(),
             status: Status::Issued,
             ca: String::new(),
+            revoked: None,
             trust_domain: None,
         }
     }

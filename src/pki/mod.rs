@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use bundle::Bundle;
 use rotate::Change;
@@ -25,14 +25,17 @@ mod key;
 mod layout;
 mod leaf;
 mod ledger;
+mod listing;
 mod lock;
 pub mod name;
 mod policy_file;
 mod policy_plan;
 mod record;
 mod render;
+mod renew;
 mod report;
 mod request;
+mod revoke;
 mod rotate;
 mod rotate_report;
 mod rotation;
@@ -55,8 +58,11 @@ pub use csr::{Asked as AskedByRequest, CsrError, CsrFault};
 pub use error::{ErrorKind, PkiError};
 pub use inspect::Why;
 pub use key::KeyFault;
+pub use listing::{ListItem, ListReport, Standing};
+pub use renew::{MadeItem, RenewError, RenewReport, Renewing};
 pub use report::{Item, PolicyItem, PolicyState, Report, SkippedHost, State};
 pub use request::{Holder, RequestError, RequestReport};
+pub use revoke::{Reason, RevokeError, RevokeReport, RevokedItem, Which};
 pub use rotate::NewCa;
 pub use rotate_report::{Action, CaItem, Leaf, RotationReport};
 pub use rotation::{Phase, RotationError};
@@ -194,4 +200,60 @@ pub fn request(dir: &Path, holder: &Holder, reuse_key: bool) -> Result<RequestRe
 /// cannot sign, or the file system fails.
 pub fn sign(options: &SignOptions<'_>, now: Timestamp) -> Result<SignReport, PkiError> {
     sign::sign(&disk::Disk::new(), options, now)
+}
+
+/// Makes a certificate for a client or a server that has none in force; `again` makes another one
+/// beside it. Blocks.
+///
+/// # Errors
+/// There is one, the CA cannot sign, or the file system fails.
+pub fn add(
+    dir: &Path,
+    holder: &Holder,
+    days: u32,
+    again: bool,
+    now: Timestamp,
+) -> Result<RenewReport, PkiError> {
+    renew::add(&disk::Disk::new(), dir, (holder, days), again, now)
+}
+
+/// Makes new certificates in the place of those that are there, with new keys unless `reuse_key`.
+/// Blocks.
+///
+/// # Errors
+/// There is none of that name, its key is elsewhere, the CA cannot sign, or the file system fails.
+pub fn renew(
+    dir: &Path,
+    which: Renewing<'_>,
+    days: u32,
+    reuse_key: bool,
+    now: Timestamp,
+) -> Result<RenewReport, PkiError> {
+    renew::renew(&disk::Disk::new(), dir, which, (days, reuse_key), now)
+}
+
+/// Ends certificates before their time: in the index, and in the list of the CA that signed. Blocks.
+///
+/// # Errors
+/// Nothing or too much is meant, the key of that CA is not here, or the file system fails. Run again,
+/// it goes on.
+pub fn revoke(
+    dir: &Path,
+    which: Which<'_>,
+    reason: Reason,
+    now: Timestamp,
+) -> Result<RevokeReport, PkiError> {
+    revoke::revoke(&disk::Disk::new(), dir, which, reason, now)
+}
+
+/// What was issued in `dir`; only what is in force and ends `within` some time, if given. Blocks.
+///
+/// # Errors
+/// There is no index, or it cannot be read.
+pub fn list(
+    dir: &Path,
+    within: Option<SignedDuration>,
+    now: Timestamp,
+) -> Result<ListReport, PkiError> {
+    listing::list(dir, within, now)
 }

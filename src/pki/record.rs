@@ -23,6 +23,7 @@ impl Record {
             certificate_sha256: sha256(der),
             status: Status::Issued,
             ca: ca.to_owned(),
+            revoked: None,
             trust_domain: None,
         }
     }

@@ -83,13 +83,13 @@ impl SignError {
 }
 
 /// The signer at work.
-struct Desk<'a> {
-    disk: &'a Disk,
-    layout: Layout,
-    authority: Authority,
-    ledger: Ledger,
-    domain: TrustDomain,
-    now: Timestamp,
+pub(super) struct Desk<'a> {
+    pub(super) disk: &'a Disk,
+    pub(super) layout: Layout,
+    pub(super) authority: Authority,
+    pub(super) ledger: Ledger,
+    pub(super) domain: TrustDomain,
+    pub(super) now: Timestamp,
     _lock: Lock,
 }
 
@@ -108,7 +108,8 @@ pub(super) fn sign(
 }
 
 impl<'a> Desk<'a> {
-    fn open(disk: &'a Disk, dir: &Path, now: Timestamp) -> Result<Self, PkiError> {
+    /// The signer's directory, locked.
+    pub(super) fn open(disk: &'a Disk, dir: &Path, now: Timestamp) -> Result<Self, PkiError> {
         let layout = Layout::new(dir)?;
         let no_ca = || RotationError::NoCa {
             dir: dir.to_owned(),
@@ -160,7 +161,7 @@ impl<'a> Desk<'a> {
         let pair = named.pair(&self.layout);
         let target = target_of(options, &pair, &csr)?;
         let notes = self.notes(&identity, &key_sha256);
-        self.signer(options)?;
+        self.signer(&options.request.display().to_string())?;
         let policy = self.grant(named)?;
 
         let der = self.certify(options, &role, &identity, &csr)?;
@@ -202,7 +203,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Gives a new client what the starter policy gives to each.
-    fn grant(&self, named: &Named) -> Result<Option<PolicyItem>, PkiError> {
+    pub(super) fn grant(&self, named: &Named) -> Result<Option<PolicyItem>, PkiError> {
         let Named::Client(name) = named else {
             return Ok(None);
         };
@@ -215,11 +216,12 @@ impl<'a> Desk<'a> {
         plan.settle(self.disk, &self.layout).map(Some)
     }
 
-    fn signer(&self, options: &SignOptions<'_>) -> Result<&Issuer<'static, KeyPair>, PkiError> {
+    /// The key of the CA, to sign this.
+    pub(super) fn signer(&self, what: &str) -> Result<&Issuer<'static, KeyPair>, PkiError> {
         let signer = self.authority.signer.as_ref();
         signer.ok_or_else(|| PkiError::NoCaKey {
             key: self.layout.ca_key(),
-            needed: format!("{} must be signed", options.request.display()),
+            needed: format!("{what} must be signed"),
         })
     }
 
@@ -230,7 +232,7 @@ impl<'a> Desk<'a> {
         identity: &SpiffeId,
         csr: &Csr,
     ) -> Result<CertificateDer<'static>, PkiError> {
-        let signer = self.signer(options)?;
+        let signer = self.signer(&options.request.display().to_string())?;
         let validity = Validity::of_leaf(self.now, options.days, self.authority.facts.validity)?;
         let key = SubjectPublicKeyInfo::from_der(&csr.public_key)
             .map_err(|error| issue::sign_error("a certificate", &error))?;

@@ -12,6 +12,7 @@ use super::disk::{self, Disk, Over};
 use super::inspect;
 use super::issue;
 use super::layout::{Layout, PUBLIC};
+use super::ledger::Ledger;
 use super::rotation::RotationError;
 use crate::tls::pem;
 
@@ -108,7 +109,7 @@ impl Trusted {
     }
 }
 
-/// The list of a CA that has none in the file yet, signed with its key.
+/// The list of a CA as the index has it, signed with its key.
 pub(super) fn make_list(
     disk: &Disk,
     layout: &Layout,
@@ -118,8 +119,15 @@ pub(super) fn make_list(
     let signer = ca.signer.as_ref().ok_or_else(|| RotationError::Absent {
         serial: ca.facts.serial.clone(),
     })?;
+    let ledger = Ledger::read(&layout.ledger())?;
+    let revoked = ledger.map(|ledger| ledger.revoked(&ca.facts.serial));
     let number = next_list_number(disk, layout)?;
-    issue::make_empty_crl(signer, now, ca.facts.validity, number)
+    issue::make_crl(
+        signer,
+        now,
+        (ca.facts.validity, number),
+        &revoked.unwrap_or_default(),
+    )
 }
 
 /// Takes the next number for a revocation list. It is written down first: a list must never come

@@ -5,6 +5,7 @@
 //! its certificate.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,18 +15,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::{TlsAcceptor, TlsStream};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Context;
 use super::admission::Guest;
+use super::plain;
 use super::warden::Watched;
 use crate::connection::Connection;
 use crate::identity::Identity;
 use crate::protocol::{ALPN, ErrorCode};
 use crate::session::{Session, last_words};
 use crate::socket::Socket;
+use crate::tls::failure::FailureCode;
 use crate::tls::identity::identify;
+use crate::tls::refusal::Refusal;
+use crate::tls::rejection::{rejection, unnamed};
 use crate::tls::server::Loaded;
+use crate::tls::witness::{tls_error, watch};
 
 /// How long a refused peer's bytes are read away, so that the alert is not lost to a reset.
 const ALERT_DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -53,11 +59,18 @@ pub(super) async fn greet(
     context: &Context,
     stream: TcpStream,
 ) -> Result<Option<Greeted>, HandshakeError> {
-    let (stream, loaded) = accept(context, stream).await?;
+    let peer = stream.peer_addr().map_err(HandshakeError::Socket)?.ip();
+    let Some((stream, loaded)) = accept(context, stream, peer).await? else {
+        return Ok(None);
+    };
     let (_, state) = stream.get_ref();
     let speaks_fsvc = state.alpn_protocol() == Some(ALPN);
     let chain = state.peer_certificates().unwrap_or_default().to_vec();
-    let identified = identify(&chain, &loaded.anchors, Timestamp::now());
+    let now = Timestamp::now();
+    let identified = identify(&chain, &loaded.anchors, now);
+    if let Err(error) = &identified {
+        complain(context, peer, &unnamed(&chain, error, now));
+    }
     let connection = Connection::new(stream, context.shared.limits.stall_timeout);
     if !speaks_fsvc {
         let text = "offer the protocol fsvc/1 by ALPN";
@@ -67,7 +80,6 @@ pub(super) async fn greet(
     let identity = match identified {
         Ok(identity) => identity,
         Err(error) => {
-            info!(%error, "refused a certificate");
             last_words(connection, ErrorCode::Denied, error.to_string()).await;
             return Ok(None);
         }
@@ -104,52 +116,87 @@ async fn admit(
     ))
 }
 
-/// Shakes hands by what holds now, and says what that was.
+/// Shakes hands by what holds now, and says what that was; `None` for a peer that went without a word,
+/// or was answered in its own language.
 async fn accept(
     context: &Context,
     stream: TcpStream,
-) -> Result<(TlsStream<Socket>, Arc<Loaded>), HandshakeError> {
+    peer: IpAddr,
+) -> Result<Option<(TlsStream<Socket>, Arc<Loaded>)>, HandshakeError> {
     let limit = context.shared.limits.handshake_timeout;
     let deadline = Instant::now() + limit;
     // Whoever says nothing takes no slot from those who speak.
-    timeout_at(deadline, stream.peek(&mut [0]))
+    let mut first = [0];
+    let n = timeout_at(deadline, stream.peek(&mut first))
         .await
         .map_err(|_| HandshakeError::TimedOut(limit))?
         .map_err(HandshakeError::Socket)?;
+    if n == 0 {
+        debug!("the peer went without a word");
+        return Ok(None);
+    }
     let socket = Socket::new(stream).map_err(HandshakeError::Socket)?;
+    if !plain::is_tls(first[0]) {
+        let answered = timeout_at(deadline, answer_plain(context, socket, peer)).await;
+        return answered
+            .map_err(|_| HandshakeError::TimedOut(limit))?
+            .map(|()| None)
+            .map_err(HandshakeError::Socket);
+    }
     let slot = timeout_at(deadline, Arc::clone(&context.handshakes).acquire_owned()).await;
     let slot = slot
         .map_err(|_| HandshakeError::TimedOut(limit))?
         .expect("the semaphore is never closed");
     let loaded = context.warden.loaded();
     let acceptor = TlsAcceptor::from(Arc::clone(&loaded.config));
-    let handshake = timeout_at(deadline, acceptor.accept(socket).into_fallible()).await;
+    let handshake = watch(Box::pin(acceptor.accept(socket).into_fallible()));
+    let handshake = timeout_at(deadline, handshake).await;
     drop(slot);
     match handshake {
         Err(_) => Err(HandshakeError::TimedOut(limit)),
-        Ok(Ok(stream)) => Ok((TlsStream::Server(stream), loaded)),
-        Ok(Err((error, socket))) => {
-            report(&error);
+        Ok((Ok(stream), _)) => Ok(Some((TlsStream::Server(stream), loaded))),
+        Ok((Err((error, socket)), seen)) => {
+            let tls = tls_error(&error);
+            if let Some(refusal) =
+                tls.and_then(|tls| rejection(tls, seen.as_ref(), Timestamp::now()))
+            {
+                complain(context, peer, &refusal);
+            }
             let _ = timeout(ALERT_DRAIN_TIMEOUT, drain(socket)).await;
             Err(HandshakeError::Refused(error))
         }
     }
 }
 
-/// A refused certificate is news; a port scan or a health check is not.
-fn report(error: &io::Error) {
-    use rustls::{Error, InvalidMessage};
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
-    if let Some(
-        Error::InvalidCertificate(_)
-        | Error::NoCertificatesPresented
-        | Error::InvalidMessage(
-            InvalidMessage::CertificatePayloadTooLarge | InvalidMessage::HandshakePayloadTooLarge,
-        ),
-    ) = tls
+/// Tells a peer in its own language that this is TLS, so that the answer arrives.
+async fn answer_plain(context: &Context, mut socket: Socket, peer: IpAddr) -> io::Result<()> {
+    let (language, line) = plain::answer(&mut socket).await?;
+    if let Some(n_untold) = context
+        .complaints
+        .count(peer, language, std::time::Instant::now())
     {
-        info!(%error, "refused a certificate");
+        let (cause, hint) = plain::describe(language, &line);
+        let code = FailureCode::PlainText.to_string();
+        let n_untold = (n_untold > 0).then_some(n_untold);
+        info!(code = code.as_str(), hint, n_untold, "{cause}");
     }
+    let _ = timeout(ALERT_DRAIN_TIMEOUT, drain(socket)).await;
+    Ok(())
+}
+
+/// One line for the operator, unless this source heard of the same a moment ago.
+fn complain(context: &Context, peer: IpAddr, refusal: &Refusal) {
+    let reason = (refusal.code, refusal.about);
+    let Some(n_untold) = context
+        .complaints
+        .count(peer, reason, std::time::Instant::now())
+    else {
+        return;
+    };
+    let code = refusal.code.map(|code| code.to_string());
+    let (code, hint) = (code.as_deref(), refusal.hint.as_deref());
+    let n_untold = (n_untold > 0).then_some(n_untold);
+    warn!(code, hint, n_untold, "{}", refusal.cause);
 }
 
 async fn drain(mut socket: Socket) {

@@ -4,7 +4,9 @@
 //! before `serve` returns.
 
 mod admission;
+mod complaints;
 mod handshake;
+mod plain;
 mod warden;
 
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use crate::ops::Service;
 use crate::session::{SIGNATURES_MAX, Shared};
 use crate::tls::server::Loaded;
 use admission::Admission;
+use complaints::Complaints;
 use warden::Warden;
 
 /// First wait after an accept error; doubled up to the last.
@@ -49,6 +52,7 @@ struct Context {
     shared: Shared,
     handshakes: Arc<Semaphore>,
     admission: Arc<Admission>,
+    complaints: Arc<Complaints>,
 }
 
 impl Server {
@@ -56,8 +60,10 @@ impl Server {
     pub async fn serve(self) {
         let limits = Arc::new(self.limits);
         let connections = Arc::new(Semaphore::new(limits.connections_max));
+        let complaints = Arc::new(Complaints::default());
         let warden = Arc::new(Warden::new(self.tls, self.stop.clone()));
         let context = Context {
+            complaints: Arc::clone(&complaints),
             warden: Arc::clone(&warden),
             handshakes: Arc::new(Semaphore::new(limits.handshakes_max)),
             admission: Arc::new(Admission::new(limits.connections_per_identity_max)),
@@ -90,7 +96,7 @@ impl Server {
                     let context = context.clone();
                     tasks.spawn(async move {
                         let _slot = slot;
-                        connect(context, stream).await;
+                        Box::pin(connect(context, stream)).await;
                     });
                 }
                 Err(error) => {
@@ -104,6 +110,12 @@ impl Server {
             }
         }
         drop(self.listener);
+        if complaints.n_refused() > 0 {
+            info!(
+                n_refused = complaints.n_refused(),
+                "handshakes were refused since the start"
+            );
+        }
         drain(tasks, limits.grace, &self.stop).await;
     }
 }

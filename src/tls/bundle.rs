@@ -8,6 +8,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rustls::RootCertStore;
 
+use super::dates::{minute, with_distance};
 use super::x509::Facts;
 use super::{TlsError, pem};
 
@@ -56,21 +57,28 @@ pub(super) fn read(path: &Path, now: Timestamp) -> Result<Bundle, TlsError> {
     Ok(bundle)
 }
 
+/// The subjects of the CAs in a file, as far as it can be read: for texts alone.
+pub(super) fn subjects(path: &Path) -> Vec<String> {
+    let certificates = pem::read_certificates(path).unwrap_or_default();
+    let facts = certificates.iter().filter_map(|one| Facts::read(one).ok());
+    facts.map(|facts| facts.subject).collect()
+}
+
 /// Refuses a certificate that is not valid now.
 pub(super) fn check_dates(path: &Path, facts: &Facts, now: Timestamp) -> Result<(), TlsError> {
     if facts.not_after < now {
         return Err(TlsError::Expired {
             path: path.to_owned(),
             subject: facts.subject.clone(),
-            expired: facts.not_after.to_string(),
+            expired: with_distance(facts.not_after, now),
         });
     }
     if facts.not_before > now {
         return Err(TlsError::NotYetValid {
             path: path.to_owned(),
             subject: facts.subject.clone(),
-            from: facts.not_before.to_string(),
-            now: now.to_string(),
+            from: with_distance(facts.not_before, now),
+            now: minute(now),
         });
     }
     Ok(())

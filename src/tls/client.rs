@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustls::ClientConfig;
-use rustls::client::Resumption;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::version::TLS13;
 
+use super::bundle::{self, Bundle};
 use super::server::{mismatch_or, rustls_failed};
+use super::witness::{self, Trust};
 use super::x509::Facts;
-use super::{TlsError, bundle, pem, provider};
+use super::{TlsError, pem, provider};
 use crate::protocol::ALPN;
 
 /// Where the client's TLS material is.
@@ -38,14 +41,26 @@ pub struct OwnFiles {
 /// # Errors
 /// A file is missing, too open, or does not fit the others; the text names both.
 pub fn configure(files: &Files, now: Timestamp) -> Result<Arc<ClientConfig>, TlsError> {
+    configure_with_facts(files, now).map(|(config, _)| config)
+}
+
+/// The same, with what the client's own certificate says, if it has one that can be read. Each file is
+/// read once: it may be a pipe.
+pub(super) fn configure_with_facts(
+    files: &Files,
+    now: Timestamp,
+) -> Result<(Arc<ClientConfig>, Option<Facts>), TlsError> {
     let bundle = bundle::read(&files.ca, now)?;
     let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|source| rustls_failed(&files.ca, source))?
-        .with_root_certificates(bundle.roots);
+        .dangerous()
+        .with_custom_certificate_verifier(verifier(files, bundle)?);
+    let mut facts = None;
     let mut config = match &files.own {
         Some(own) => {
             let chain = pem::read_certificates(&own.certificate)?;
+            facts = Facts::read(&chain[0]).ok();
             let key = pem::read_private_key(&own.key)?;
             let with_pair = builder.with_client_auth_cert(chain, key);
             with_pair.map_err(|source| mismatch_or(&own.key, &own.certificate, source))?
@@ -55,7 +70,20 @@ pub fn configure(files: &Files, now: Timestamp) -> Result<Arc<ClientConfig>, Tls
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    Ok(Arc::new(config))
+    Ok((Arc::new(config), facts))
+}
+
+/// What rustls itself would take for these CAs, and a witness beside it.
+fn verifier(files: &Files, bundle: Bundle) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+    let trust = Trust {
+        ca: files.ca.clone(),
+        subjects: bundle.facts.into_iter().map(|ca| ca.subject).collect(),
+        ..Trust::default()
+    };
+    let roots = Arc::new(bundle.roots);
+    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+    let verifier = verifier.map_err(|source| rustls_failed(&files.ca, source))?;
+    Ok(witness::of_servers(verifier, trust))
 }
 
 /// What the certificates in a file say, in order.

@@ -65,6 +65,10 @@ pub enum IdentityError {
     Chain(webpki::Error),
     #[error("the certificate is a CA's, not a client's")]
     Ca,
+    #[error("the certificate's serial number ({}) is not a positive number of at most 20 bytes", Escaped::new(.0))]
+    Serial(String),
+    #[error("the CA {0} in the chain may not sign certificates (no keyCertSign)")]
+    CannotSign(String),
     #[error("the certificate is not made for signing a handshake (no digitalSignature)")]
     NoDigitalSignature,
     #[error("the certificate does not say that it is for clients (no clientAuth)")]
@@ -96,6 +100,7 @@ pub fn identify(
     let signer = anchors.signer(chain, now).map_err(IdentityError::Chain)?;
     let binding = signer.as_ref().and_then(|signer| signer.binding);
     check_purpose(&facts, binding.is_some_and(|binding| binding.also_servers))?;
+    super::marks::check(&facts.serial, &chain[1..])?;
     let id = match binding {
         None => the_uri(&facts)?,
         Some(binding) => match binding.source {

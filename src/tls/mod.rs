@@ -6,20 +6,37 @@
 pub mod anchors;
 mod bundle;
 pub mod client;
+pub mod dates;
+mod diagnosis;
+pub mod failure;
+mod hints;
 pub mod identity;
+mod marks;
+mod named;
 pub mod pem;
 pub mod refusal;
+pub mod rejection;
+pub mod renewal;
 pub mod server;
+mod trusted;
+pub mod witness;
 pub mod x509;
+mod x509_kind;
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs;
 use thiserror::Error;
 
 use crate::escape::Escaped;
+use dates::minute;
+use failure::FailureCode;
 use pem::PemError;
 use x509::X509Error;
 
@@ -66,6 +83,12 @@ pub enum TlsError {
         subject: String,
         role: &'static str,
     },
+    #[error("{}: the certificate is of {found}, the one before was of {before}", path.display())]
+    OtherIdentity {
+        path: PathBuf,
+        before: String,
+        found: String,
+    },
     #[error("{} trusts {subject}, but {} has no revocation list from it", bundle.display(), crl.display())]
     NoRevocationList {
         bundle: PathBuf,
@@ -86,8 +109,7 @@ pub enum TlsError {
         issuer: String,
         expired: String,
     },
-    #[error("{}: the CA {subject} is not in {}, so its clients are not let in at all",
-        path.display(), bundle.display())]
+    #[error("{}: the CA {subject} is not in {}, so its clients are not let in", path.display(), bundle.display())]
     BoundUntrusted {
         path: PathBuf,
         subject: String,
@@ -123,14 +145,46 @@ pub enum TlsError {
 }
 
 impl TlsError {
+    /// What `fsvc explain` has more about.
+    pub const fn failure(&self) -> Option<FailureCode> {
+        Some(match self {
+            Self::Pem(error) => return error.failure(),
+            Self::OpenKey { .. } => FailureCode::FileAccess,
+            Self::KeyMismatch { .. } => FailureCode::KeyMismatch,
+            Self::NotACa { .. } | Self::CannotSign { .. } => FailureCode::WrongPlace,
+            Self::Expired { .. } => FailureCode::ServerExpired,
+            Self::NotYetValid { .. } => FailureCode::NotYetValid,
+            Self::WrongRole { .. } => FailureCode::WrongPurpose,
+            Self::OtherIdentity { .. } => FailureCode::NoIdentity,
+            Self::NoRevocationList { .. }
+            | Self::ListExpired { .. }
+            | Self::ListRolledBack { .. } => FailureCode::NoRevocationList,
+            Self::OwnRevoked { .. } => FailureCode::Revoked,
+            Self::X509 { .. } | Self::List { .. } | Self::Unusable { .. } => {
+                FailureCode::UnusableForm
+            }
+            Self::BoundUntrusted { .. } | Self::BoundTwice { .. } | Self::Rustls { .. } => {
+                return None;
+            }
+        })
+    }
+
     /// What the operator can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Pem(PemError::Read { path, source })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some(closed(path))
+            }
             Self::Pem(error) => error.hint().map(str::to_owned),
             Self::OpenKey { path, .. } => Some(format!("chmod 600 {}", path.display())),
-            Self::KeyMismatch { .. } => {
-                Some("which of the two was replaced last? put the matching pair back".to_owned())
-            }
+            Self::KeyMismatch { key, certificate } => Some(format!(
+                "which of the two was replaced last? put the matching pair back (the key is of {}, the \
+                 certificate of {})",
+                changed(key),
+                changed(certificate)
+            )),
             Self::NotACa { .. } => {
                 Some("take it out: whoever holds its key could name anybody".to_owned())
             }
@@ -141,6 +195,10 @@ impl TlsError {
             Self::WrongRole { .. } => {
                 Some("were the server's and a client's files swapped?".to_owned())
             }
+            Self::OtherIdentity { .. } => Some(
+                "who runs as somebody else is to be started anew; was a file copied to the wrong place?"
+                    .to_owned(),
+            ),
             Self::NoRevocationList { .. } => Some(
                 "add that CA's list (an empty one will do), or start with --no-revocation"
                     .to_owned(),
@@ -174,4 +232,30 @@ impl TlsError {
             | Self::Rustls { .. } => None,
         }
     }
+}
+
+/// Who may read a file that this program may not.
+fn closed(path: &Path) -> String {
+    let who = rustix::process::geteuid().as_raw();
+    let whose = fs::metadata(path).map_or_else(
+        |_| "it is in a directory that this user may not enter".to_owned(),
+        |of| {
+            format!(
+                "it has mode {:04o} and user {}, group {}",
+                of.mode() & 0o777,
+                of.uid(),
+                of.gid()
+            )
+        },
+    );
+    format!("{whose}, and fsvc runs as user {who}: chown it, or chgrp it and chmod 640")
+}
+
+/// When a file was last written.
+fn changed(path: &Path) -> String {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+    let time = modified
+        .ok()
+        .and_then(|time| Timestamp::try_from(time).ok());
+    time.map_or_else(|| "an unknown time".to_owned(), minute)
 }

@@ -15,11 +15,18 @@ use rustls::pki_types::{
 use rustls_pemfile::Item;
 use thiserror::Error;
 
+use super::failure::FailureCode;
+
 /// Largest PEM file that is read.
 pub const FILE_SIZE_MAX: u64 = 16 << 20;
 const CERTIFICATES: &str = "certificates";
 /// How every DER file of interest here begins, and no PEM text.
 const DER_SEQUENCE: u8 = 0x30;
+
+const EXPECTED_KEY: &str = "one private key";
+const EXPECTED_LISTS: &str = "revocation lists";
+/// What stands in a key of the older form that is encrypted.
+const ENCRYPTED: &str = "Proc-Type: 4,ENCRYPTED";
 
 /// Why a PEM file cannot be used. Never holds a byte of a key.
 #[derive(Debug, Error)]
@@ -45,6 +52,17 @@ pub enum PemError {
 }
 
 impl PemError {
+    /// What `fsvc explain` has more about.
+    pub const fn failure(&self) -> Option<FailureCode> {
+        match self {
+            Self::Read { .. } => Some(FailureCode::FileAccess),
+            Self::Empty { .. }
+            | Self::TooLarge { .. }
+            | Self::Unexpected { .. }
+            | Self::Malformed { .. } => Some(FailureCode::WrongContent),
+        }
+    }
+
     /// What the operator can do about it.
     pub fn hint(&self) -> Option<&'static str> {
         let Self::Unexpected {
@@ -59,6 +77,14 @@ impl PemError {
             Some("this is a request: have it signed by the CA first")
         } else if found.contains("OPENSSH") {
             Some("this is an SSH key, not a TLS key")
+        } else if found.contains("PKCS#12") {
+            Some(
+                "take it apart: openssl pkcs12 -in OLD -nokeys -out CERTIFICATE, and -nocerts -noenc -out KEY",
+            )
+        } else if found.contains("DER") && *expected == EXPECTED_KEY {
+            Some("convert it: openssl pkey -inform der -in OLD -out NEW")
+        } else if found.contains("DER") && *expected == EXPECTED_LISTS {
+            Some("convert it: openssl crl -inform der -in OLD -out NEW")
         } else if found.contains("DER") {
             Some("convert it: openssl x509 -inform der -in OLD -out NEW")
         } else if found.contains("PRIVATE KEY, PRIVATE KEY") {
@@ -97,9 +123,8 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Pe
 /// # Errors
 /// The file cannot be read, or holds something else, or more than one key.
 pub fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
-    const EXPECTED: &str = "one private key";
     let mut keys = Vec::new();
-    let items = read_items(path, EXPECTED)?;
+    let items = read_items(path, EXPECTED_KEY)?;
     let found: Vec<&'static str> = items.iter().map(name).collect();
     for item in items {
         match item {
@@ -111,7 +136,7 @@ pub fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError>
     }
     match (keys.pop(), found.len()) {
         (Some(key), 1) => Ok(key),
-        _ => Err(unexpected(path, EXPECTED, &found.join(", "))),
+        _ => Err(unexpected(path, EXPECTED_KEY, &found.join(", "))),
     }
 }
 
@@ -122,11 +147,10 @@ pub fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError>
 pub fn read_revocation_lists(
     path: &Path,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
-    const EXPECTED: &str = "revocation lists";
-    let items = read_items(path, EXPECTED)?;
+    let items = read_items(path, EXPECTED_LISTS)?;
     let each = items.into_iter().map(|item| match item {
         Item::Crl(list) => Ok(list),
-        other => Err(unexpected(path, EXPECTED, name(&other))),
+        other => Err(unexpected(path, EXPECTED_LISTS, name(&other))),
     });
     each.collect()
 }
@@ -173,14 +197,22 @@ fn parse(path: &Path, mut text: &[u8], expected: &'static str) -> Result<Vec<Ite
     let whole = text;
     let items: Vec<Item> = rustls_pemfile::read_all(&mut text)
         .collect::<Result<_, _>>()
-        .map_err(|error| PemError::Malformed {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| malformed(path, expected, whole, &error))?;
     if items.is_empty() {
         return Err(unexpected(path, expected, &describe(whole)));
     }
     Ok(items)
+}
+
+/// A line about its encryption is what is not PEM in a key of the older form.
+fn malformed(path: &Path, expected: &'static str, text: &[u8], error: &io::Error) -> PemError {
+    if String::from_utf8_lossy(text).contains(ENCRYPTED) {
+        return unexpected(path, expected, "ENCRYPTED PRIVATE KEY");
+    }
+    PemError::Malformed {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    }
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, PemError> {
@@ -206,6 +238,9 @@ fn read_file(path: &Path) -> Result<Vec<u8>, PemError> {
 
 /// What a file without a known item holds instead.
 fn describe(bytes: &[u8]) -> String {
+    if is_pkcs12(bytes) {
+        return "PKCS#12 (binary), not PEM".to_owned();
+    }
     if bytes.starts_with(&[DER_SEQUENCE]) {
         return "DER (binary), not PEM".to_owned();
     }
@@ -230,6 +265,16 @@ fn describe(bytes: &[u8]) -> String {
     }
 }
 
+/// Whether DER begins with a version 3, as a PKCS#12 file does, and no certificate or key.
+fn is_pkcs12(bytes: &[u8]) -> bool {
+    let [0x30, length, rest @ ..] = bytes else {
+        return false;
+    };
+    let n_more = length.checked_sub(0x80).map_or(0, usize::from);
+    rest.get(n_more..)
+        .is_some_and(|content| content.starts_with(&[0x02, 0x01, 0x03]))
+}
+
 fn unexpected(path: &Path, expected: &'static str, found: &str) -> PemError {
     PemError::Unexpected {
         path: path.to_owned(),
@@ -246,5 +291,41 @@ const fn name(item: &Item) -> &'static str {
         Item::Csr(_) => "CERTIFICATE REQUEST",
         Item::SubjectPublicKeyInfo(_) => "PUBLIC KEY",
         _ => "an unknown PEM item",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_key_file_holds_instead_is_named_with_the_way_out() {
+        let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\
+                   DEK-Info: AES-128-CBC,16D95A7D\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        let csr = "-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n";
+        let cases: [(&[u8], &str, &str); 7] = [
+            (old.as_bytes(), "ENCRYPTED", "openssl pkey -in OLD"),
+            (csr.as_bytes(), "CERTIFICATE REQUEST", "signed by the CA"),
+            (b"\x30\x82\x01\x00\x02\x01\x03", "PKCS#12", "openssl pkcs12"),
+            (b"\x30\x07\x02\x01\x03", "PKCS#12", "openssl pkcs12"),
+            (b"\x30\x2e\x02\x01\x00", "DER", "openssl pkey -inform der"),
+            (b"\x30", "DER", "openssl pkey -inform der"),
+            (b"\x30\xff", "DER", "openssl pkey -inform der"),
+        ];
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("key");
+        for (content, found, way_out) in cases {
+            fs::write(&path, content).unwrap();
+            let error = read_private_key(&path).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains(&format!("found {found}")), "{said}");
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.contains(way_out), "{hint}");
+        }
+        fs::write(&path, b"\x30\x82\x01\x00\x30").unwrap();
+        let hint = read_certificates(&path).unwrap_err().hint();
+        assert!(hint.is_some_and(|hint| hint.contains("openssl x509 -inform der")));
+        let hint = read_revocation_lists(&path).unwrap_err().hint();
+        assert!(hint.is_some_and(|hint| hint.contains("openssl crl -inform der")));
     }
 }

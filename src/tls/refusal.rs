@@ -1,24 +1,37 @@
 //! What a failed handshake means to the person in front of it.
 //!
 //! TLS tells a client one byte. The likely cause is found by holding that byte against the client's
-//! own files.
+//! own files: they are verified here as a server would.
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
-use super::client::{Files, chain_facts};
+use super::client::Files;
+use super::diagnosis::{Case, View};
+use super::failure::FailureCode;
 use super::identity::CHAIN_SIZE_MAX;
-use super::x509::Facts;
+use super::witness::{self, Seen, Stage, Trust};
+use super::{bundle, pem, provider};
 use crate::escape::Escaped;
+
+const RIGHT_PORT: &str = "is this the right port? fsvc listens on 7443 by default";
 
 /// A refusal, explained: the cause, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
+    /// What `fsvc explain` has more about; absent where nothing more is known.
+    pub code: Option<FailureCode>,
     pub cause: String,
     pub hint: Option<String>,
+    /// Which certificate it is about, where one is known: what makes two refusals the same.
+    pub about: Option<u64>,
 }
 
 impl fmt::Display for Refusal {
@@ -28,219 +41,220 @@ impl fmt::Display for Refusal {
 }
 
 impl Refusal {
-    fn new(cause: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(super) fn new(
+        code: impl Into<Option<FailureCode>>,
+        cause: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self {
+            code: code.into(),
             cause: cause.into(),
             hint: Some(hint.into()),
+            about: None,
+        }
+    }
+
+    fn without_code(cause: String, hint: Option<String>) -> Self {
+        Self {
+            code: None,
+            cause,
+            hint,
+            about: None,
         }
     }
 }
 
 /// Explains an error of the stream, where TLS is at the bottom of it.
 pub fn explain(error: &io::Error, files: &Files, server: &str, now: Timestamp) -> Option<Refusal> {
-    let error = error.get_ref()?.downcast_ref::<Error>()?;
-    Some(match error {
+    let tls = witness::tls_error(error)?;
+    Some(match tls {
         Error::AlertReceived(alert) => refused_by_server(*alert, files, now),
-        Error::InvalidCertificate(error) => refused_by_us(error, files, server),
+        Error::InvalidCertificate(refused) => {
+            let unseen = own(files, Vec::new());
+            let seen = witness::seen(error).unwrap_or(&unseen);
+            Case::new(View::Server(server), seen, now).explain(refused)
+        }
         Error::InvalidMessage(_) => Refusal::new(
-            format!("{server} answered, but not with TLS"),
-            "is this the right port? fsvc listens on 7443 by default",
+            FailureCode::NotTls,
+            format!("{server} answered, but not with TLS{}", beginning(error)),
+            RIGHT_PORT,
         ),
         Error::NoApplicationProtocol => Refusal::new(
+            None,
             format!("{server} speaks TLS, but not fsvc/1"),
-            "is this the right port? fsvc listens on 7443 by default",
+            RIGHT_PORT,
         ),
-        other => Refusal {
-            cause: format!("TLS with {server} failed: {other}"),
-            hint: None,
-        },
+        Error::PeerIncompatible(reason) if is_old(reason) => old_tls(),
+        other => Refusal::without_code(format!("TLS with {server} failed: {other}"), None),
+    })
+}
+
+/// How an answer began that was no TLS.
+fn beginning(error: &io::Error) -> String {
+    witness::first(error).map_or_else(String::new, |first| {
+        format!(
+            " (it began with \"{}\")",
+            Escaped::new(&String::from_utf8_lossy(first))
+        )
     })
 }
 
 /// The server closed before it said anything: the alert, if there was one, was lost on the way.
 pub fn silent_close(files: &Files, now: Timestamp) -> Refusal {
-    if let Some(refusal) = out_of_date(files, &own_chain(files), now) {
+    let seen = own(files, own_chain(files));
+    if let Some(refusal) = own_case(files, &seen, now).and_then(|case| case.dates()) {
         return refusal;
     }
-    let hint = oversized(files).unwrap_or_else(|| {
-        "it may have refused the client certificate, or be at its limit of connections; its log says which".to_owned()
+    let hint = oversized(files, &seen.chain).unwrap_or_else(|| {
+        "it may have refused the client certificate, or be at its limit of connections; its log says which, and \
+         so may: fsvc certs check --connect HOST:PORT"
+            .to_owned()
     });
-    Refusal::new("the server closed the connection before its greeting", hint)
+    let cause = "the server closed the connection before its greeting";
+    Refusal::new(FailureCode::ClosedEarly, cause, hint)
+}
+
+/// Whether the other end is too old for TLS 1.3.
+pub(super) const fn is_old(reason: &PeerIncompatible) -> bool {
+    matches!(
+        reason,
+        PeerIncompatible::SupportedVersionsExtensionRequired
+            | PeerIncompatible::Tls12NotOffered
+            | PeerIncompatible::Tls12NotOfferedOrEnabled
+            | PeerIncompatible::ServerDoesNotSupportTls12Or13
+            | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
+    )
+}
+
+fn old_tls() -> Refusal {
+    let cause = "the other end does not speak TLS 1.3, and fsvc speaks nothing older";
+    let hint = "is this the right port? if something stands between that ends TLS, connect past it";
+    Refusal::new(FailureCode::OldTls, cause, hint)
 }
 
 fn refused_by_server(alert: AlertDescription, files: &Files, now: Timestamp) -> Refusal {
-    let chain = own_chain(files);
-    let name = own_name(files);
     match alert {
         AlertDescription::CertificateRequired => Refusal::new(
+            FailureCode::NoCertificate,
             "the server needs a client certificate and none was sent",
             "give one with --as NAME, or with --cert and --key",
         ),
-        AlertDescription::UnknownCA => untrusted(&name, &chain),
-        AlertDescription::CertificateExpired => {
-            out_of_date(files, &chain, now).unwrap_or_else(|| {
-                Refusal::new(
-                    format!("the server says that your certificate ({name}) is out of date; by this clock it is not"),
-                    "the two clocks differ: check both",
+        AlertDescription::ProtocolVersion => old_tls(),
+        AlertDescription::NoApplicationProtocol => {
+            Refusal::new(None, "the other end speaks TLS, but not fsvc/1", RIGHT_PORT)
+        }
+        other => {
+            let seen = own(files, own_chain(files));
+            let case = own_case(files, &seen, now);
+            let refusal = case.and_then(|case| own_refused(other, files, &case, &seen));
+            refusal.unwrap_or_else(|| {
+                let number = u8::from(other);
+                Refusal::without_code(
+                    format!("the server refused the connection (TLS alert {number})"),
+                    oversized(files, &seen.chain),
                 )
             })
         }
+    }
+}
+
+/// What the server may have against the client's own certificate.
+fn own_refused(
+    alert: AlertDescription,
+    files: &Files,
+    case: &Case<'_>,
+    seen: &Seen,
+) -> Option<Refusal> {
+    use FailureCode as Code;
+    let verdict = own_verdict(files, seen, case.now);
+    if let Some(Err(error)) = &verdict
+        && AlertDescription::from(error.clone()) == alert
+    {
+        return Some(case.explain(error));
+    }
+    let (code, predicate) = match alert {
+        AlertDescription::UnknownCA if matches!(verdict, Some(Ok(()))) => {
+            let ca = files.ca.display();
+            let text = format!(
+                "it is good by this client's {ca}, so what the server holds against it is of the server's"
+            );
+            (Code::NoRevocationList, text)
+        }
+        AlertDescription::UnknownCA => {
+            return Some(case.explain(&CertificateError::UnknownIssuer));
+        }
+        AlertDescription::CertificateExpired => {
+            let text = "it is out of date there; by this clock it is not: the clocks differ";
+            (Code::NotYetValid, text.to_owned())
+        }
         AlertDescription::CertificateRevoked => {
-            Refusal::new(format!("your certificate ({name}) was revoked"), "ask the operator for a new one")
+            return Some(case.explain(&CertificateError::Revoked));
         }
-        AlertDescription::UnsupportedCertificate => Refusal::new(
-            format!("your certificate ({name}) is not for clients"),
-            "is it a server's? a client's has the purpose clientAuth",
-        ),
-        AlertDescription::DecryptError => Refusal::new(
-            format!("the server could not verify a signature: of {name}, or by its key"),
-            "does the key belong to the certificate, and is it signed with a current algorithm?",
-        ),
-        AlertDescription::ProtocolVersion => {
-            Refusal::new("the other end does not speak TLS 1.3", "fsvc needs TLS 1.3")
+        AlertDescription::UnsupportedCertificate => {
+            return Some(case.explain(&CertificateError::InvalidPurpose));
         }
-        AlertDescription::NoApplicationProtocol => Refusal::new(
-            "the other end speaks TLS, but not fsvc/1",
-            "is this the right port? fsvc listens on 7443 by default",
-        ),
+        AlertDescription::DecryptError => {
+            let text = "it could not verify a signature: the certificate's, or the one by its key";
+            (Code::KeyMismatch, text.to_owned())
+        }
         AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
-            unusable(&name, &chain)
+            let text = "it cannot use it, or one that signed it; its log says why";
+            (Code::UnusableForm, text.to_owned())
         }
-        other => Refusal {
-            cause: format!("the server refused the connection: {other:?}"),
-            hint: oversized(files),
-        },
-    }
-}
-
-fn untrusted(name: &str, chain: &[Facts]) -> Refusal {
-    let cause = match chain.first() {
-        Some(own) if own.subject == own.issuer => {
-            format!("the server does not trust your certificate ({name}): it is signed by itself")
-        }
-        Some(own) => format!(
-            "the server does not trust the CA that signed your certificate ({name}, signed by {})",
-            own.issuer
-        ),
-        None => {
-            format!("the server does not trust the CA that signed your certificate ({name})")
-        }
+        AlertDescription::AccessDenied => (Code::NoIdentity, "it names nobody there".to_owned()),
+        _ => return None,
     };
-    Refusal::new(
-        cause,
-        "get one from this server's CA, with the CAs between in the same file; if it is from there, \
-         the server's revocation lists are incomplete or out of date: its log says which",
-    )
+    Some(case.refusal(code, &predicate))
 }
 
-fn unusable(name: &str, chain: &[Facts]) -> Refusal {
-    if chain.first().is_some_and(|own| own.is_ca) {
-        return Refusal::new(
-            format!("your certificate ({name}) is a CA's, not a client's"),
-            "use a client's certificate that this CA signed",
-        );
-    }
-    Refusal::new(
-        format!("the server cannot use your certificate ({name}), or one that signed it"),
-        "its log says why; is there an extension or a limit in the chain that it cannot honour?",
-    )
-}
-
-/// A chain over the limit is cut off before it is looked at, and TLS has no word for that.
-fn oversized(files: &Files) -> Option<String> {
-    let chain = super::pem::read_certificates(&files.own.as_ref()?.certificate).ok()?;
-    let size: usize = chain.iter().map(|certificate| certificate.len()).sum();
-    (size > CHAIN_SIZE_MAX).then(|| {
-        let name = own_name(files);
-        format!("your chain ({name}) has {size} bytes, a server takes {CHAIN_SIZE_MAX} at most")
-    })
-}
-
-fn refused_by_us(error: &CertificateError, files: &Files, server: &str) -> Refusal {
-    match error {
-        CertificateError::UnknownIssuer => Refusal::new(
-            format!(
-                "cannot trust {server}: no CA in {} signed its certificate",
-                files.ca.display()
-            ),
-            "a wrong ca.pem, or the CA was changed; get ca.pem from the server's operator",
-        ),
-        CertificateError::ExpiredContext { not_after, .. } => Refusal::new(
-            format!(
-                "the certificate of {server} expired {}",
-                Timestamp::from_second(i64::try_from(not_after.as_secs()).unwrap_or(i64::MAX))
-                    .map_or_else(|_| "long ago".to_owned(), |time| time.to_string())
-            ),
-            "its operator renews it: fsvc gen-certs",
-        ),
-        CertificateError::NotValidYetContext { .. } | CertificateError::NotValidYet => {
-            Refusal::new(
-                format!("the certificate of {server} is not valid yet by this clock"),
-                "one of the two clocks is wrong",
-            )
-        }
-        CertificateError::NotValidForNameContext {
-            expected,
-            presented,
-        } => Refusal::new(
-            format!(
-                "\"{}\" is not a name in the server's certificate (it has: {})",
-                Escaped::new(&expected.to_str()),
-                Escaped::new(&presented.join(", "))
-            ),
-            "connect by one of those, or on the server: fsvc gen-certs --host NAME",
-        ),
-        CertificateError::InvalidPurposeContext { .. } | CertificateError::InvalidPurpose => {
-            Refusal::new(
-                format!("{server} shows a certificate that is not for servers"),
-                "is it the right server?",
-            )
-        }
-        other => Refusal {
-            cause: format!(
-                "cannot trust {server}: {}",
-                Escaped::new(&other.to_string())
-            ),
-            hint: None,
-        },
+/// The client's own chain, held against its own CAs as a server would; `None` where they cannot be
+/// used for that.
+fn own_verdict(files: &Files, seen: &Seen, now: Timestamp) -> Option<Result<(), CertificateError>> {
+    let roots = bundle::read(&files.ca, now).ok()?.roots;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
+    let (first, others) = seen.chain.split_first()?;
+    let now = Duration::from_secs(u64::try_from(now.as_second()).ok()?);
+    let verifier = verifier.build().ok()?;
+    match verifier.verify_client_cert(first, others, UnixTime::since_unix_epoch(now)) {
+        Ok(_) => Some(Ok(())),
+        Err(Error::InvalidCertificate(error)) => Some(Err(error)),
+        Err(_) => None,
     }
 }
 
-/// The first of the user's own certificates that is out of date; a CA's may be, too.
-fn out_of_date(files: &Files, chain: &[Facts], now: Timestamp) -> Option<Refusal> {
-    let name = own_name(files);
-    chain.iter().enumerate().find_map(|(position, facts)| {
-        let whose = match position {
-            0 => format!("your certificate ({name})"),
-            _ => format!("the CA {} in {name}", facts.subject),
-        };
-        if facts.not_after < now {
-            return Some(Refusal::new(
-                format!("{whose} expired {}", facts.not_after),
-                "fsvc gen-certs renews what it made; another CA's certificate comes from there",
-            ));
-        }
-        (facts.not_before > now).then(|| {
-            Refusal::new(
-                format!(
-                    "{whose} is not valid until {}; this clock says {now}",
-                    facts.not_before
-                ),
-                "one of the two clocks is wrong",
-            )
-        })
-    })
+fn own_case<'a>(files: &'a Files, seen: &'a Seen, now: Timestamp) -> Option<Case<'a>> {
+    let own = files.own.as_ref()?;
+    Some(Case::new(View::Own(&own.certificate), seen, now))
 }
 
-fn own_chain(files: &Files) -> Vec<Facts> {
+/// A chain, with what this client trusts.
+fn own(files: &Files, chain: Vec<CertificateDer<'static>>) -> Seen {
+    let trust = Trust {
+        ca: files.ca.clone(),
+        subjects: bundle::subjects(&files.ca),
+        ..Trust::default()
+    };
+    Seen {
+        chain,
+        trust: Arc::new(trust),
+        stage: Stage::Chain,
+    }
+}
+
+fn own_chain(files: &Files) -> Vec<CertificateDer<'static>> {
     let own = files.own.as_ref();
-    own.and_then(|own| chain_facts(&own.certificate).ok())
+    own.and_then(|own| pem::read_certificates(&own.certificate).ok())
         .unwrap_or_default()
 }
 
-fn own_name(files: &Files) -> String {
-    files.own.as_ref().map_or_else(
-        || "none".to_owned(),
-        |own| own.certificate.display().to_string(),
-    )
+/// A chain over the limit is cut off before it is looked at, and TLS has no word for that.
+fn oversized(files: &Files, chain: &[CertificateDer<'_>]) -> Option<String> {
+    let own = files.own.as_ref()?;
+    let size: usize = chain.iter().map(|certificate| certificate.len()).sum();
+    (size > CHAIN_SIZE_MAX).then(|| {
+        format!(
+            "your chain ({}) has {size} bytes, a server takes {CHAIN_SIZE_MAX} at most",
+            own.certificate.display()
+        )
+    })
 }

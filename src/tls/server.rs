@@ -18,8 +18,12 @@ use rustls::{CertificateError, InconsistentKeys, ServerConfig};
 
 use super::anchors::Anchors;
 use super::bundle::{self, Bundle};
+use super::dates::with_distance;
+use super::diagnosis::BROKEN;
 use super::pem::PemError;
+use super::witness::{self, Trust};
 use super::x509::{Facts, ListFacts, hex};
+use super::x509_kind::weakness;
 use super::{TlsError, pem, provider};
 use crate::identity::Binding;
 use crate::protocol::ALPN;
@@ -120,17 +124,23 @@ pub fn configure(files: &Files, bindings: &[Binding], now: Timestamp) -> Result<
     let key = pem::read_private_key(&files.key)?;
     let bundle = bundle::read(&files.ca, now)?;
 
+    let mut trust = Trust {
+        ca: files.ca.clone(),
+        subjects: bundle.facts.iter().map(|ca| ca.subject.clone()).collect(),
+        crl: files.crl.clone(),
+        lists: Vec::new(),
+    };
     let mut verifier =
         WebPkiClientVerifier::builder_with_provider(Arc::new(bundle.roots.clone()), provider());
-    let (mut lists, mut raw_lists) = (Vec::new(), Vec::new());
+    let mut lists = Vec::new();
     if let Some(crl) = &files.crl {
         lists = check_lists(crl, files, &bundle, (&own, now))?;
-        raw_lists = pem::read_revocation_lists(crl)?;
+        trust.lists = pem::read_revocation_lists(crl)?;
         verifier = verifier
-            .with_crls(raw_lists.iter().cloned())
+            .with_crls(trust.lists.clone())
             .enforce_revocation_expiration();
     }
-    let anchors = Anchors::new(files, &bundle, &raw_lists, bindings)?;
+    let anchors = Anchors::new(files, &bundle, &trust.lists, bindings)?;
     let verifier = verifier
         .build()
         .map_err(|source| rustls_failed(&files.ca, source))?;
@@ -138,7 +148,7 @@ pub fn configure(files: &Files, bindings: &[Binding], now: Timestamp) -> Result<
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .map_err(|source| rustls_failed(&files.certificate, source))?
-        .with_client_cert_verifier(Arc::clone(&verifier))
+        .with_client_cert_verifier(witness::of_clients(Arc::clone(&verifier), trust))
         .with_single_cert(chain, key)
         .map_err(|source| mismatch_or(&files.key, &files.certificate, source))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
@@ -203,7 +213,7 @@ fn check_lists(
 ) -> Result<Vec<ListFacts>, TlsError> {
     let mut lists = Vec::new();
     for list in pem::read_revocation_lists(crl)? {
-        let list = ListFacts::read(&list, own).map_err(|source| TlsError::List {
+        let list = ListFacts::read(&list, Some(own)).map_err(|source| TlsError::List {
             path: crl.to_owned(),
             source,
         })?;
@@ -211,7 +221,7 @@ fn check_lists(
             return Err(TlsError::ListExpired {
                 path: crl.to_owned(),
                 issuer: list.issuer,
-                expired: next_update.to_string(),
+                expired: with_distance(next_update, now),
             });
         }
         if list.is_revoked {
@@ -250,12 +260,17 @@ pub(super) fn mismatch_or(key: &Path, certificate: &Path, source: rustls::Error)
             key: key.to_owned(),
             certificate: certificate.to_owned(),
         },
-        rustls::Error::InvalidCertificate(reason) => TlsError::Unusable {
+        rustls::Error::InvalidCertificate(_) => TlsError::Unusable {
             path: certificate.to_owned(),
-            reason: reason.to_string(),
+            reason: unusable(certificate).unwrap_or_else(|| BROKEN.to_owned()),
         },
         source => rustls_failed(certificate, source),
     }
+}
+
+/// What about the certificates in a file is not taken.
+fn unusable(path: &Path) -> Option<String> {
+    pem::read_certificates(path).ok()?.iter().find_map(weakness)
 }
 
 pub(super) fn rustls_failed(

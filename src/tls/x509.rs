@@ -188,16 +188,19 @@ impl ListFacts {
     /// The bytes are not one revocation list.
     pub fn read(
         list: &CertificateRevocationListDer<'_>,
-        certificate: &Facts,
+        certificate: Option<&Facts>,
     ) -> Result<Self, X509Error> {
         let (_, list) =
             CertificateRevocationList::from_der(list).map_err(|_| X509Error::Malformed)?;
         let next_update = list.next_update().map(|time| timestamp(time.timestamp()));
         let issuer = Escaped::new(&list.issuer().to_string()).to_string();
         let mut revoked = list.iter_revoked_certificates();
-        let is_it = revoked.any(|entry| hex(entry.raw_serial()) == certificate.serial);
+        let is_its = |facts: &&Facts| facts.issuer == issuer;
+        let is_revoked = certificate
+            .filter(is_its)
+            .is_some_and(|facts| revoked.any(|entry| hex(entry.raw_serial()) == facts.serial));
         Ok(Self {
-            is_revoked: is_it && issuer == certificate.issuer,
+            is_revoked,
             issuer,
             next_update: next_update.transpose()?,
             number: list

@@ -20,14 +20,14 @@ fn certs(dir: &Path, arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn certs_ok(dir: &Path, arguments: &[&str]) -> String {
+pub fn certs_ok(dir: &Path, arguments: &[&str]) -> String {
     let output = certs(dir, arguments);
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
 }
 
 #[track_caller]
-fn certs_refused(dir: &Path, arguments: &[&str]) -> String {
+pub fn certs_refused(dir: &Path, arguments: &[&str]) -> String {
     let output = certs(dir, arguments);
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{stderr}");

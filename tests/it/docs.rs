@@ -62,11 +62,11 @@ fn call(command: &str) -> Option<Vec<&str>> {
     is_fsvc.then(|| own.collect())
 }
 
-fn help(subcommand: &str) -> String {
-    let output = fsvc().args([subcommand, "--help"]).output().unwrap();
+fn help_of(command: &[&str]) -> String {
+    let output = fsvc().args(command).arg("--help").output().unwrap();
     assert!(
         output.status.success(),
-        "fsvc {subcommand} is no command: {}",
+        "fsvc {command:?} is no command: {}",
         text(&output.stderr)
     );
     text(&output.stdout)
@@ -78,7 +78,17 @@ fn check_call(document: &str, words: &[&str]) {
     if first.starts_with('-') || *first == "help" {
         return;
     }
-    let help = help(first);
+    let mut n_words = 1;
+    let mut help = help_of(&words[..n_words]);
+    // Commands of a command, such as certs add.
+    while help.contains("\nCommands:")
+        && words
+            .get(n_words)
+            .is_some_and(|word| !word.starts_with('-'))
+    {
+        n_words += 1;
+        help = help_of(&words[..n_words]);
+    }
     let flags = words.iter().filter(|word| word.starts_with("--"));
     for flag in flags {
         let flag = flag.split('=').next().unwrap_or(flag);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SanType, SerialNumber,
+    RevokedCertParams, SanType, SerialNumber, SigningKey,
 };
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
@@ -137,18 +137,36 @@ impl Ca {
 
     /// A client's pair, good but for what `shape` changes.
     pub fn client(&self, shape: impl FnOnce(&mut CertificateParams)) -> Pair {
+        self.client_with_key(&KeyPair::generate().unwrap(), shape)
+    }
+
+    fn client_params() -> CertificateParams {
         let mut params = base("good");
         params.subject_alt_names = uris(&[GOOD]);
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params
+    }
+
+    /// A client's pair with a key of this kind.
+    pub fn client_with_key(
+        &self,
+        key: &KeyPair,
+        shape: impl FnOnce(&mut CertificateParams),
+    ) -> Pair {
+        let mut params = Self::client_params();
         shape(&mut params);
-        let key = KeyPair::generate().unwrap();
         Pair {
-            chain: params.signed_by(&key, &self.issuer).unwrap().pem(),
+            chain: params.signed_by(key, &self.issuer).unwrap().pem(),
             key: key.serialize_pem(),
             serial: params.serial_number.unwrap(),
         }
+    }
+
+    /// The CA's signature of anything.
+    pub fn sign(&self, content: &[u8]) -> Vec<u8> {
+        SigningKey::sign(self.issuer.key(), content).unwrap()
     }
 
     /// A client's pair whose name is this URI.

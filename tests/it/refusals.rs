@@ -197,16 +197,42 @@ fn unchecked(matrix: &Matrix, certificate: &str, key: &str) -> Arc<ClientConfig>
     let chain = read_certificates(&path(format!("clients/{certificate}.pem"))).unwrap();
     let key = read_private_key(&path(format!("clients/{key}-key.pem"))).unwrap();
     let key = rustls::crypto::aws_lc_rs::sign::any_ecdsa_type(&key).unwrap();
+    borrowing(matrix, CertifiedKey::new(chain, key))
+}
+
+/// A client that shows this, whatever it is.
+fn borrowing(matrix: &Matrix, key: CertifiedKey) -> Arc<ClientConfig> {
     let files = matrix.files(Some("good"));
     let mut config = ClientConfig::clone(&configure(&files, Timestamp::now()).unwrap());
-    config.client_auth_cert_resolver = Arc::new(Borrowed(Arc::new(CertifiedKey::new(chain, key))));
+    config.client_auth_cert_resolver = Arc::new(Borrowed(Arc::new(key)));
     Arc::new(config)
+}
+
+/// What a client hears that shows this.
+pub fn heard_of(matrix: &Matrix, server: &Server, key: CertifiedKey) -> String {
+    let config = borrowing(matrix, key);
+    written_first(
+        server,
+        &matrix.files(Some("good")),
+        config,
+        First::OneRequest,
+    )
 }
 
 /// What a client hears that does not look at its own files before it shows them.
 pub fn heard_unchecked(matrix: &Matrix, server: &Server, name: &str) -> String {
-    let config = unchecked(matrix, name, name);
-    written_first(server, &matrix.files(Some(name)), config, First::OneRequest)
+    heard_with_key(matrix, server, name, name)
+}
+
+/// The same of one that shows one's certificate and signs with the other's key.
+pub fn heard_with_key(matrix: &Matrix, server: &Server, certificate: &str, key: &str) -> String {
+    let config = unchecked(matrix, certificate, key);
+    written_first(
+        server,
+        &matrix.files(Some(certificate)),
+        config,
+        First::OneRequest,
+    )
 }
 
 #[test]
@@ -218,7 +244,7 @@ fn a_certificate_without_its_key_is_nobodys() {
     let config = unchecked(&matrix, "good", "thief");
     let text = written_first(&server, &files, config, First::OneRequest);
     assert!(text.contains("could not verify a signature"), "{text}");
-    log_with(&server, 0, "BadSignature");
+    log_with(&server, 0, "TLS11");
 
     // The command line finds out by itself, and names both files.
     matrix.write(

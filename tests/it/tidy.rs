@@ -133,7 +133,7 @@ fn each_fact_has_one_home() {
     let homes = [
         ("rustls_pemfile", "src/tls/pem.rs"),
         ("redb::", "src/database"),
-        ("x509_parser", "src/tls/x509.rs"),
+        ("x509_parser", "src/tls/x509"),
         ("println!", "nowhere"),
         ("std::env", "src/cli"),
         ("process::exit", "nowhere"),

@@ -53,7 +53,7 @@ fn names_that_are_no_identity_are_refused_by_the_profile() {
         cases.refused(&pair, says, says);
     }
     cases.refused(&many, "the chain has", "at most 4 and 16384 are taken");
-    cases.refused_by_both(&more, "closed the connection before", "PayloadTooLarge");
+    cases.refused_by_both(&more, "closed the connection before", "TLS22");
 }
 
 #[test]
