@@ -97,8 +97,14 @@ impl Credentials {
     /// # Errors
     /// A file is missing, or does not fit the others.
     pub(super) fn load(files: Files) -> Result<Self, TlsError> {
-        let contents = Contents::read(&files);
-        let loaded = renewal::load(&files, Timestamp::now())?;
+        let (contents, loaded) = match Self::load_once(&files) {
+            // Who renews puts one file after the other.
+            Err(TlsError::KeyMismatch { .. }) => {
+                std::thread::sleep(SETTLE);
+                Self::load_once(&files)?
+            }
+            loaded => loaded?,
+        };
         let looked = Looked {
             at: Instant::now(),
             contents,
@@ -111,6 +117,12 @@ impl Credentials {
             looked: Mutex::new(looked),
             listener: OnceLock::new(),
         })
+    }
+
+    fn load_once(files: &Files) -> Result<(Contents, Loaded), TlsError> {
+        let contents = Contents::read(files);
+        let loaded = renewal::load(files, Timestamp::now())?;
+        Ok((contents, loaded))
     }
 
     /// The set that is in use.

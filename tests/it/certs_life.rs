@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
+use fsvc::client::{Client, Options, TransferOptions};
 use serde_json::Value;
 
 use crate::certs_rotate::{certs_ok, certs_refused};
@@ -228,7 +230,8 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Puts go on through a whole change of the CA, by programs that begin at any moment of it.
+/// Puts go on through a whole change of the CA, by programs that begin at any moment of it, and by one
+/// that stays.
 #[test]
 fn a_ca_changes_under_load_and_nothing_fails() {
     let server = server();
@@ -246,11 +249,24 @@ fn a_ca_changes_under_load_and_nothing_fails() {
                 n_puts.fetch_add(1, Ordering::Relaxed);
             }
         });
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = { runtime }.enable_all().build().unwrap();
+            let mut options = Options::from_directory(&server.address, &certs, "alice");
+            options.retry_for = Duration::from_secs(20);
+            let client = Client::new(options).unwrap();
+            let path = "/b".parse().unwrap();
+            while !is_over.load(Ordering::Relaxed) {
+                let put = client.put_file(local.as_ref(), &path, TransferOptions::default());
+                runtime.block_on(put).unwrap();
+                n_puts.fetch_add(1, Ordering::Relaxed);
+            }
+        });
         let _over = Over(&is_over);
         let steps: [&[&str]; 5] = [
             &["rotate-ca", "start"],
             &["rotate-ca", "promote", "--now"],
-            &["renew", "--all", "--reuse-key"],
+            &["renew", "--all"],
             &["revoke", "--all-of", "bob"],
             &["rotate-ca", "finish"],
         ];
