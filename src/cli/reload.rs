@@ -212,8 +212,8 @@ pub(super) fn load(arguments: &Serve) -> Result<Set, StartError> {
     let policy = load_policy(arguments)?;
     let bindings = bindings(arguments, &policy);
     let from = Fingerprint {
+        tls: tls_hash(arguments, &bindings),
         policy: policy_from,
-        ..fingerprint(arguments, &bindings)
     };
     let loaded = configure(&tls_files(arguments)?, &bindings, Timestamp::now())?;
     Ok(Set {
@@ -223,8 +223,16 @@ pub(super) fn load(arguments: &Serve) -> Result<Set, StartError> {
     })
 }
 
-/// Of the files as they are now, those of the trust settings among them. Blocks.
+/// Of the files as they are now. Blocks.
 fn fingerprint(arguments: &Serve, bindings: &[Binding]) -> Fingerprint {
+    Fingerprint {
+        tls: tls_hash(arguments, bindings),
+        policy: hash(&policy_file(arguments)),
+    }
+}
+
+/// Of all that is no policy, what the trust settings name among it.
+fn tls_hash(arguments: &Serve, bindings: &[Binding]) -> blake3::Hash {
     let files = tls_files(arguments);
     let mut tls = blake3::Hasher::new();
     let named = files.as_ref().map_or_else(
@@ -243,10 +251,7 @@ fn fingerprint(arguments: &Serve, bindings: &[Binding]) -> Fingerprint {
         tls.update(format!("{binding:?}").as_bytes());
         tls.update(hash(&binding.ca).as_bytes());
     }
-    Fingerprint {
-        tls: tls.finalize(),
-        policy: hash(&policy_file(arguments)),
-    }
+    tls.finalize()
 }
 
 /// Of what a file holds; of why it cannot be read, if so.

@@ -21,7 +21,7 @@ use super::PkiError;
 use super::issue::{Role, Validity, hex};
 use super::name::Host;
 use crate::escape::Escaped;
-use crate::identity::SpiffeId;
+use crate::identity::{SpiffeId, renew_after};
 
 /// What one certificate says.
 #[derive(Debug, Clone)]
@@ -238,7 +238,7 @@ impl Facts {
         if at <= now {
             return Some(Why::Expired { at });
         }
-        let last_third = at.duration_since(now) < at.duration_since(not_before) / 3;
+        let last_third = now > renew_after(not_before, at);
         // One that is cut short by the end of its CA would be renewed on every run.
         (last_third && new.not_after > at).then_some(Why::ExpiresSoon { at })
     }

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use super::inspect::Why;
 use super::issue::Validity;
 use super::name::Host;
-use crate::identity::SpiffeId;
+use crate::identity::{SpiffeId, renew_after};
 
 /// Longest validity of a server certificate that Apple systems accept.
 const APPLE_DAYS_MAX: u32 = 825;
@@ -142,8 +142,7 @@ impl Report {
         for item in self.items().skip(1).filter(|item| item.key.is_none()) {
             notes.push(format!("the key of {} is not here", item.name));
         }
-        let left = self.ca.expires_at.duration_since(self.now);
-        if left < ca.not_after.duration_since(ca.not_before) / 3 {
+        if self.now > renew_after(ca.not_before, ca.not_after) {
             notes.push(format!(
                 "the CA expires in {} days",
                 self.ca.days_left(self.now)

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rustls::ClientConfig;
 
 use super::client::{Files, configure_with_facts};
@@ -86,20 +86,10 @@ pub fn of(files: &Files, own: Option<&Facts>) -> Option<Renewal> {
     let (own, facts) = (files.own.as_ref()?, own?);
     Some(Renewal {
         certificate: own.certificate.clone(),
-        renew_after: renew_after(facts),
+        renew_after: facts.renew_after(),
         expires_at: facts.not_after,
         hint: renew(files),
     })
-}
-
-/// When a certificate should be renewed: a third of its life is left then.
-pub fn renew_after(facts: &Facts) -> Timestamp {
-    let life = facts.not_after.duration_since(facts.not_before);
-    let third = SignedDuration::from_secs(life.as_secs() / 3);
-    facts
-        .not_after
-        .checked_sub(third)
-        .unwrap_or(facts.not_after)
 }
 
 /// Why a client whose own certificate has ended need not try a server.

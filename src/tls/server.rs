@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
@@ -134,8 +134,9 @@ pub fn configure(files: &Files, bindings: &[Binding], now: Timestamp) -> Result<
         WebPkiClientVerifier::builder_with_provider(Arc::new(bundle.roots.clone()), provider());
     let mut lists = Vec::new();
     if let Some(crl) = &files.crl {
-        lists = check_lists(crl, files, &bundle, (&own, now))?;
+        // Read once: what is checked is what is used.
         trust.lists = pem::read_revocation_lists(crl)?;
+        lists = check_lists(&trust.lists, (crl, &files.ca), &bundle, (&own, now))?;
         verifier = verifier
             .with_crls(trust.lists.clone())
             .enforce_revocation_expiration();
@@ -206,14 +207,14 @@ fn check_own_certificate(
 
 /// With any list configured, rustls refuses every client of a CA that has none, or an old one.
 fn check_lists(
-    crl: &Path,
-    files: &Files,
+    read: &[CertificateRevocationListDer<'_>],
+    (crl, ca): (&Path, &Path),
     bundle: &Bundle,
     (own, now): (&Facts, Timestamp),
 ) -> Result<Vec<ListFacts>, TlsError> {
     let mut lists = Vec::new();
-    for list in pem::read_revocation_lists(crl)? {
-        let list = ListFacts::read(&list, Some(own)).map_err(|source| TlsError::List {
+    for list in read {
+        let list = ListFacts::read(list, Some(own)).map_err(|source| TlsError::List {
             path: crl.to_owned(),
             source,
         })?;
@@ -236,7 +237,7 @@ fn check_lists(
     for facts in &bundle.facts {
         if !lists.iter().any(|list| list.issuer == facts.subject) {
             return Err(TlsError::NoRevocationList {
-                bundle: files.ca.clone(),
+                bundle: ca.to_owned(),
                 crl: crl.to_owned(),
                 subject: facts.subject.clone(),
             });
