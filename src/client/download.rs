@@ -95,14 +95,7 @@ impl Client {
         let (mut link, received) = moved.map_err(|error| self.lost(error))?;
         let (hasher, trailer, sink) = match received {
             Ok(((hasher, trailer), sink)) => (hasher, trailer, sink),
-            Err(Stopped::Connection(error)) => return Err(self.broken(&mut link, error).await),
-            Err(Stopped::Sink(error)) => return Err(ClientError::Sink(error)),
-            Err(Stopped::TooLong(arrived)) => {
-                return Err(ClientError::WrongSize {
-                    announced: size,
-                    arrived,
-                });
-            }
+            Err(stopped) => return Err(self.stopped(&mut link, stopped, size).await),
         };
         self.keep(link);
         let verified = verify(&answer, &hasher, &trailer);
@@ -112,6 +105,20 @@ impl Client {
             digest,
             sink,
         })
+    }
+
+    /// What it means that a body of so many bytes was not received to its end.
+    pub(super) async fn stopped(
+        &self,
+        link: &mut Link,
+        stopped: Stopped,
+        announced: u64,
+    ) -> ClientError {
+        match stopped {
+            Stopped::Connection(error) => self.broken(link, error).await,
+            Stopped::Sink(error) => ClientError::Sink(error),
+            Stopped::TooLong(arrived) => ClientError::WrongSize { announced, arrived },
+        }
     }
 
     /// A body that fits one piece is verified before the sink sees it.

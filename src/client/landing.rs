@@ -52,22 +52,32 @@ impl Landing<'_> {
     }
 
     /// The file from its beginning, emptied, for one body.
-    pub(super) fn rewound(&self) -> io::Result<Rewound> {
+    pub(super) fn rewound(&self) -> io::Result<Limited> {
         let mut file = self.file.try_clone()?;
         file.seek(SeekFrom::Start(0))?;
         file.set_len(0)?;
         let n_left = self.size_max.unwrap_or(u64::MAX);
-        Ok(Rewound { file, n_left })
+        Ok(Limited::new(file, n_left))
     }
 }
 
-/// A file that is written from its beginning, with no more bytes than are taken.
-pub(super) struct Rewound {
+/// A file to which no more bytes are written than are taken.
+pub(super) struct Limited {
     file: File,
     n_left: u64,
 }
 
-impl Write for Rewound {
+impl Limited {
+    pub(super) const fn new(file: File, n_left: u64) -> Self {
+        Self { file, n_left }
+    }
+
+    pub(super) const fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Write for Limited {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if bytes.len() as u64 > self.n_left {
             return Err(io::ErrorKind::FileTooLarge.into());

@@ -57,14 +57,7 @@ impl Client {
         let (mut link, received) = moved.map_err(|error| self.lost(error))?;
         let ((hasher, trailer), sink) = match received {
             Ok(received) => received,
-            Err(Stopped::Connection(error)) => return Err(self.broken(&mut link, error).await),
-            Err(Stopped::Sink(error)) => return Err(ClientError::Sink(error)),
-            Err(Stopped::TooLong(arrived)) => {
-                return Err(ClientError::WrongSize {
-                    announced: size,
-                    arrived,
-                });
-            }
+            Err(stopped) => return Err(self.stopped(&mut link, stopped, size).await),
         };
         self.keep(link);
         verify(&file, size, &hasher, &trailer).map_err(|error| self.explained(error))?;
@@ -123,14 +116,10 @@ impl Client {
                         Err(error) => return Err(error),
                     }
                 }
-                Err(Stopped::Connection(error)) => self.broken(&mut link, error).await,
-                Err(Stopped::Sink(error)) => return Err(ClientError::Sink(error)),
-                Err(Stopped::TooLong(arrived)) => {
-                    return Err(ClientError::WrongSize {
-                        announced: file.size,
-                        arrived,
-                    });
+                Err(stopped @ Stopped::Connection(_)) => {
+                    self.stopped(&mut link, stopped, file.size).await
                 }
+                Err(stopped) => return Err(self.stopped(&mut link, stopped, file.size).await),
             };
             // What has no version cannot be gone on with: it may be another file by now.
             if file.version.is_none() && hasher.size() > 0 {

@@ -36,19 +36,6 @@ pub fn words(size: usize) -> Vec<u8> {
     text
 }
 
-/// The body behind an answer, as it came, and its trailer.
-fn read_body(raw: &mut Raw) -> (Vec<u8>, Value) {
-    let mut bytes = Vec::new();
-    loop {
-        let (kind, frame) = raw.read_frame().expect("a body");
-        match kind {
-            b'D' => bytes.extend(frame),
-            b'E' => return (bytes, serde_json::from_slice(&frame).unwrap()),
-            kind => panic!("a frame of kind {kind} in a body"),
-        }
-    }
-}
-
 /// One frame, decoded.
 fn decoded(bytes: &[u8]) -> Vec<u8> {
     let mut decoder = fsvc::compression::Decoder::new().unwrap();
@@ -263,7 +250,7 @@ fn p6_8_an_encoding_that_nobody_knows_is_refused_or_passed_over() {
         let answer = raw.ask(&request);
         let is_said = answer["ok"]["encoding"] == "zstd";
         assert_eq!(is_said, is_compressed, "{accept}: {answer}");
-        read_body(&mut raw);
+        raw.read_body();
     }
     for accept in [r#""zstd""#, "null", "[1]"] {
         let request = format!(r#"{{"id":1,"op":"get","path":"/a","accept":{accept}}}"#);
@@ -291,7 +278,7 @@ fn p6_8_a_get_is_compressed_where_that_is_asked_for_and_pays() {
             let is_compressed = answer["ok"]["encoding"] == "zstd";
             assert_eq!(is_compressed, pays && is_asked, "{answer}");
             assert_eq!(answer["ok"]["size"], content.len());
-            let (bytes, trailer) = read_body(&mut raw);
+            let (bytes, trailer) = raw.read_body();
             assert_eq!(trailer["size"], content.len());
             assert_eq!(trailer["digest"], Digest::of(&content).to_string());
             if is_compressed {
@@ -306,7 +293,7 @@ fn p6_8_a_get_is_compressed_where_that_is_asked_for_and_pays() {
             r#"{"id":1,"op":"get","path":"/a","accept":["zstd"],"offset":7,"length":400000}"#;
         if pays {
             assert_eq!(raw.ask(request)["ok"]["encoding"], "zstd");
-            let (bytes, trailer) = read_body(&mut raw);
+            let (bytes, trailer) = raw.read_body();
             assert_eq!(trailer, json!({"size": 400_000}));
             assert!(decoded(&bytes) == content[7..400_007]);
         }
@@ -638,7 +625,7 @@ fn p6_8_many_files_may_be_compressed_as_one_body() {
         let answer = raw.ask(&request.to_string());
         let is_compressed = answer["ok"]["encoding"] == "zstd";
         assert_eq!(is_compressed, accept[0] == "zstd", "{answer}");
-        let (bytes, trailer) = read_body(&mut raw);
+        let (bytes, trailer) = raw.read_body();
         let content = if is_compressed {
             assert!(bytes.len() < body.len() / 2);
             decoded(&bytes)
@@ -656,7 +643,7 @@ fn p6_8_many_files_may_be_compressed_as_one_body() {
         let request =
             json!({"id": 1, "op": "get_many", "paths": [path], "accept": ["zstd"]}).to_string();
         assert_eq!(raw.ask(&request)["ok"], json!({}), "{path}");
-        read_body(&mut raw);
+        raw.read_body();
     }
 }
 

@@ -12,6 +12,7 @@ use crate::certificates::log_with;
 use crate::harness::{Server, text};
 use crate::matrix::{Matrix, now_plus};
 use crate::refusals::heard_unchecked;
+use crate::transport::works;
 
 /// Longest wait of a test's own peer.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -22,17 +23,6 @@ fn connect(server: &Server) -> TcpStream {
     stream.set_write_timeout(Some(LIMIT)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
-}
-
-#[track_caller]
-fn works(server: &Server) {
-    let output = server.client("good", &["whoami"]).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}\n{}",
-        text(&output.stderr),
-        server.log()
-    );
 }
 
 /// The whole answer of HTTP: its head says how long the body is.

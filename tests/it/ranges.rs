@@ -19,19 +19,6 @@ fn content(size: usize) -> Vec<u8> {
     (0..=250).cycle().take(size).collect()
 }
 
-/// The body behind an answer, and its trailer.
-fn read_body(raw: &mut Raw) -> (Vec<u8>, Value) {
-    let mut bytes = Vec::new();
-    loop {
-        let (kind, frame) = raw.read_frame().expect("a body");
-        match kind {
-            b'D' => bytes.extend(frame),
-            b'E' => return (bytes, serde_json::from_slice(&frame).unwrap()),
-            kind => panic!("a frame of kind {kind} in a body"),
-        }
-    }
-}
-
 /// Where the version of a file is.
 fn version(server: &Server, path: &str) -> u64 {
     let stat: Value = serde_json::from_str(&server.ok(&["stat", path, "--json"])).unwrap();
@@ -68,7 +55,7 @@ fn p5_3_a_range_ends_where_the_file_does_at_the_latest() {
             let answer = raw.ask(&request.to_string());
             assert_eq!(answer["ok"]["size"], size, "{request}");
             assert_eq!(answer["ok"]["digest"], Digest::of(&content).to_string());
-            let (bytes, trailer) = read_body(&mut raw);
+            let (bytes, trailer) = raw.read_body();
             let from = usize::try_from(offset).unwrap();
             let length = length.unwrap_or(max).min(end - offset);
             let expected = &content[from..from + usize::try_from(length).unwrap()];

@@ -70,6 +70,19 @@ impl Raw {
         serde_json::from_slice(&content).unwrap()
     }
 
+    /// The body behind an answer, as it comes, and its trailer.
+    pub fn read_body(&mut self) -> (Vec<u8>, Value) {
+        let mut bytes = Vec::new();
+        loop {
+            let (kind, frame) = self.read_frame().expect("a body");
+            match kind {
+                b'D' => bytes.extend(frame),
+                b'E' => return (bytes, serde_json::from_slice(&frame).unwrap()),
+                kind => panic!("a frame of kind {kind} in a body"),
+            }
+        }
+    }
+
     #[track_caller]
     pub fn ask(&mut self, request: &str) -> Value {
         self.send(&message(request));

@@ -40,7 +40,7 @@ fn serve() -> (Matrix, Server) {
 }
 
 #[track_caller]
-fn works(server: &Server) {
+pub fn works(server: &Server) {
     let output = server.client("good", &["whoami"]).output().unwrap();
     assert!(
         output.status.success(),

@@ -198,7 +198,7 @@ mod tests {
         let folder = Arc::new(Folder::open(folder).unwrap());
         let mut destination = Destination::new(folder, keeps_modes);
         let mut partial = destination.begin(fetching)?;
-        partial.write_all(b"new")?;
+        partial.sink().write_all(b"new")?;
         destination.finish(partial, fetching, &fetching.file)
     }
 

@@ -177,7 +177,7 @@ impl Arrivals {
             Ok((got, content)) => {
                 let begun = self.destination.begin(fetching).map_err(TreeError::from);
                 begun.and_then(|mut partial| {
-                    partial.write_all(content)?;
+                    partial.sink().write_all(content)?;
                     self.destination.finish(partial, fetching, &got)?;
                     Ok(got.size)
                 })

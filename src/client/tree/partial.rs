@@ -6,7 +6,7 @@
 //! them; what has one and no run can go on with is taken away.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,7 @@ use rustix::io::Errno;
 use super::destination::in_the_way;
 use super::folder::{Kind, look, open_file};
 use super::outcome::TreeError;
+use crate::client::landing::Limited;
 use crate::client::sidecar::Sidecar;
 
 /// Names of files that are not whole.
@@ -50,8 +51,7 @@ pub(super) struct Partial {
     directory: Arc<OwnedFd>,
     /// The one that it has meanwhile.
     name: Option<String>,
-    file: File,
-    n_left: u64,
+    file: Limited,
     /// What another run needs to go on with it.
     sidecar: Option<Arc<Sidecar>>,
     is_named: bool,
@@ -83,8 +83,7 @@ impl Partial {
         Self {
             directory,
             name,
-            file,
-            n_left: size,
+            file: Limited::new(file, size),
             sidecar: None,
             is_named: false,
             is_over: false,
@@ -119,7 +118,12 @@ impl Partial {
     }
 
     pub(super) const fn file(&self) -> &File {
-        &self.file
+        self.file.file()
+    }
+
+    /// Where its content goes, no more of it than was listed.
+    pub(super) const fn sink(&mut self) -> &mut Limited {
+        &mut self.file
     }
 
     pub(super) const fn directory(&self) -> &Arc<OwnedFd> {
@@ -182,11 +186,11 @@ impl Partial {
 
     /// Says to another run that somebody is at it. A file system without locks says nothing.
     fn lock(&self) {
-        let _ = flock(&self.file, FlockOperation::NonBlockingLockExclusive);
+        let _ = flock(self.file(), FlockOperation::NonBlockingLockExclusive);
     }
 
     fn link(&self, name: &str) -> Result<(), Errno> {
-        let open = format!("{OPEN_FILES}/{}", self.file.as_raw_fd());
+        let open = format!("{OPEN_FILES}/{}", self.file().as_raw_fd());
         linkat(CWD, open, &self.directory, name, AtFlags::SYMLINK_FOLLOW)
     }
 }
@@ -210,21 +214,6 @@ fn passing_name() -> String {
     let number = N_PARTIAL.fetch_add(1, Ordering::Relaxed);
     let process = std::process::id();
     format!("{PARTIAL_PREFIX}{process}-{number}{PARTIAL_SUFFIX}")
-}
-
-impl Write for Partial {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() as u64 > self.n_left {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let n = self.file.write(bytes)?;
-        self.n_left -= n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
 }
 
 impl Drop for Partial {
@@ -292,6 +281,7 @@ pub(super) fn discard(directory: impl AsFd, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
 
     use super::super::folder::Folder;
     use super::*;
@@ -304,8 +294,8 @@ mod tests {
         for (number, begin) in [Partial::passing, Partial::named].into_iter().enumerate() {
             let whole = || {
                 let mut partial = begin(Arc::clone(&directory), 3).unwrap();
-                partial.write_all(b"new").unwrap();
-                assert!(partial.write_all(b"!").is_err());
+                partial.sink().write_all(b"new").unwrap();
+                assert!(partial.sink().write_all(b"!").is_err());
                 partial
             };
             let name = number.to_string();

@@ -79,16 +79,21 @@ fn tls14_plain_text() {
     texts.hold();
 }
 
+/// A server that answers whatever it is sent first with these bytes, and closes.
+fn answering(bytes: &'static [u8]) -> u16 {
+    listen(|mut tcp| {
+        let _ = tcp.read(&mut [0; 4096]);
+        let _ = tcp.write_all(bytes);
+        let _ = tcp.shutdown(Shutdown::Write);
+        let _ = tcp.read_to_end(&mut Vec::new());
+    })
+}
+
 #[test]
 fn tls15_no_tls_at_the_server() {
     let matrix = Matrix::new();
     let mut texts = Texts::of("TLS15");
-    let port = listen(|mut tcp| {
-        let _ = tcp.read(&mut [0; 4096]);
-        let _ = tcp.write_all(b"HTTP/1.1\x1b[2J 400 Bad Request\r\n\r\n");
-        let _ = tcp.shutdown(Shutdown::Write);
-        let _ = tcp.read_to_end(&mut Vec::new());
-    });
+    let port = answering(b"HTTP/1.1\x1b[2J 400 Bad Request\r\n\r\n");
     texts.client(
         "client",
         &matrix,
@@ -101,12 +106,7 @@ fn tls15_no_tls_at_the_server() {
 fn tls20_an_old_tls() {
     let matrix = Matrix::new();
     let mut texts = Texts::of("TLS20");
-    let port = listen(|mut tcp| {
-        let _ = tcp.read(&mut [0; 4096]);
-        let _ = tcp.write_all(b"\x15\x03\x03\0\x02\x02\x46");
-        let _ = tcp.shutdown(Shutdown::Write);
-        let _ = tcp.read_to_end(&mut Vec::new());
-    });
+    let port = answering(b"\x15\x03\x03\0\x02\x02\x46");
     texts.client(
         "client",
         &matrix,
