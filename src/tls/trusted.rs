@@ -9,6 +9,9 @@ use super::diagnosis::{Case, View};
 use super::failure::FailureCode;
 use super::x509::ListFacts;
 
+/// How the name of a CA begins that fsvc made: they are all of one organization, and none is below
+/// another.
+const OWN_CA: &str = "O=fsvc, CN=fsvc CA ";
 /// Trusted CAs that are named.
 const SHOWN_MAX: usize = 4;
 
@@ -62,6 +65,9 @@ fn is_short(case: &Case<'_>) -> bool {
     let [own] = case.chain.as_slice() else {
         return false;
     };
+    if own.issuer.starts_with(OWN_CA) {
+        return false;
+    }
     let Some(organization) = organization(&own.issuer) else {
         return false;
     };

@@ -221,6 +221,34 @@ fn files_are_shown_and_checked() {
     assert_eq!(run(&["check", "--dir", &at("nowhere")]).0, Some(3));
 }
 
+/// All CAs that gen-certs makes are of one organization: that alone is no sign of a CA between.
+#[test]
+fn a_client_of_another_ca_of_ours_is_told_just_that() {
+    let server = server();
+    let other = server.directory.path().join("other");
+    gen_certs(&other, &["mallory"]);
+    let asks = |ca: &str| {
+        let mut whoami = fsvc();
+        whoami
+            .args(["whoami", "--as", "mallory", "--server", &server.address])
+            .arg("--tls-dir")
+            .arg(&other);
+        let output = whoami.arg("--ca").arg(ca).output().unwrap();
+        assert_eq!(output.status.code(), Some(5));
+        text(&output.stderr)
+    };
+    let refused = asks(server.certs().join("ca.pem").to_str().unwrap());
+    assert!(
+        refused.contains("[TLS01]") && !refused.contains("sent along"),
+        "{refused}"
+    );
+    let distrusted = asks(other.join("ca.pem").to_str().unwrap());
+    assert!(
+        distrusted.contains("[TLS02]") && !distrusted.contains("sent along"),
+        "{distrusted}"
+    );
+}
+
 /// Ends the load, also when a step failed.
 struct Over<'a>(&'a AtomicBool);
 
