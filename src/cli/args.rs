@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
-use super::ca_args::CaCommand;
 use super::certs_args::GenCerts;
 pub(super) use super::durations::duration;
 use super::durations::patience;
 use super::explain::Explain;
 use super::file_args::{AppendFlags, GetFlags, LsFlags, PutFlags, RmFlags, SyncFlags};
+use super::life_args::CertsCommand;
 use super::message_args::{AdminCommand, MessageCommand};
 use crate::client::{Delta, N_STREAMS, N_STREAMS_MAX};
 use crate::path::RemotePath;
@@ -43,7 +43,7 @@ pub(super) enum Command {
     GenCerts(GenCerts),
     /// Issue, sign, trust: what certificates need in their life
     #[command(subcommand)]
-    Certs(CaCommand),
+    Certs(CertsCommand),
     /// Serve files to clients with a certificate
     #[command(
         after_help = "Example: fsvc serve --root /srv/files --listen 0.0.0.0:7443\n\

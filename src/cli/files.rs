@@ -298,7 +298,7 @@ fn connect(common: &Common, output: Output) -> Result<Client, Failure> {
             certificate: certificate.clone(),
             key: key.clone(),
         },
-        _ => own_files(common)?,
+        _ => own_files(layout(common)?, &common.tls_dir, common.name.as_deref())?,
     };
     let ca = match &common.ca {
         Some(ca) => ca.clone(),
@@ -334,10 +334,13 @@ fn state_directory() -> Option<PathBuf> {
 }
 
 /// The client that was named, or the only one that is there.
-fn own_files(common: &Common) -> Result<OwnFiles, Failure> {
-    if let Some((certificate, key)) = layout(common)?.client() {
-        let directory = &common.tls_dir;
-        if let Some(name) = &common.name {
+pub(super) fn own_files(
+    layout: Layout,
+    directory: &Path,
+    name: Option<&str>,
+) -> Result<OwnFiles, Failure> {
+    if let Some((certificate, key)) = layout.client() {
+        if let Some(name) = name {
             return Err(Failure::Usage(format!(
                 "--as {name} names a client in fsvc's own layout; {} has one certificate, {certificate}",
                 directory.display()
@@ -348,9 +351,9 @@ fn own_files(common: &Common) -> Result<OwnFiles, Failure> {
             key: directory.join(key),
         });
     }
-    let clients = common.tls_dir.join("clients");
-    let name = match &common.name {
-        Some(name) => name.clone(),
+    let clients = directory.join("clients");
+    let name = match name {
+        Some(name) => name.to_owned(),
         None => only_client(&clients)?,
     };
     Ok(OwnFiles {

@@ -7,7 +7,7 @@ mod ca;
 mod ca_args;
 mod certs;
 mod certs_args;
-mod certs_show;
+mod check;
 mod durations;
 mod event_text;
 mod exit;
@@ -15,6 +15,8 @@ mod expiry;
 mod explain;
 mod file_args;
 mod files;
+mod life;
+mod life_args;
 mod lines;
 mod message_args;
 mod messages;
@@ -55,7 +57,7 @@ pub fn run() -> Exit {
     };
     match arguments.command {
         Command::GenCerts(arguments) => certs::run(&arguments),
-        Command::Certs(command) => ca::run(&command),
+        Command::Certs(command) => life::run(&command),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Client(command) => {

@@ -105,6 +105,37 @@ impl Disk {
         sync_parent(path)
     }
 
+    /// Gives a key and its certificate their names, one right after the other: both are durable
+    /// before. Whoever is interrupted in between leaves the certificate where [`adopt`] finds it.
+    ///
+    /// [`adopt`]: Self::adopt
+    pub(super) fn write_pair(
+        &self,
+        key: (&Path, &[u8], u32),
+        certificate: (&Path, &[u8], u32),
+    ) -> Result<(), PkiError> {
+        let staged = [key, certificate].map(|(path, ..)| staged_name(path));
+        let begun = [key, certificate]
+            .iter()
+            .zip(&staged)
+            .try_for_each(|((_, bytes, mode), staged)| self.stage(staged, bytes, *mode))
+            .and_then(|()| self.name(&staged[0], key.0, Over::Old));
+        if begun.is_err() {
+            for path in &staged {
+                let _ = self.step().and_then(|()| fs::remove_file(path));
+            }
+        }
+        begun?;
+        self.name(&staged[1], certificate.0, Over::Old)?;
+        sync_parent(certificate.0)
+    }
+
+    /// Gives a file that was written and not named its name.
+    pub(super) fn adopt(&self, path: &Path) -> Result<(), PkiError> {
+        self.name(&staged_name(path), path, Over::Old)?;
+        sync_parent(path)
+    }
+
     fn stage(&self, staged: &Path, bytes: &[u8], mode: u32) -> Result<(), PkiError> {
         let failed = |error| PkiError::io("write", staged, error);
         match fs::remove_file(staged) {
@@ -287,7 +318,8 @@ pub(super) fn check_owner(path: &Path, secret: bool) -> Result<(), PkiError> {
     Ok(())
 }
 
-fn staged_name(path: &Path) -> PathBuf {
+/// Where a file is before it has its name.
+pub(super) fn staged_name(path: &Path) -> PathBuf {
     let name = path
         .file_name()
         .expect("every file of the layout has a name");

@@ -11,10 +11,9 @@ use thiserror::Error;
 use super::DAYS_MAX;
 use super::bundle_error::BundleError;
 use super::csr::CsrError;
+use super::life_error::LifeError;
 use super::name::NameError;
-use super::renew::RenewError;
 use super::request::RequestError;
-use super::revoke::RevokeError;
 use super::rotation::RotationError;
 use super::sign::SignError;
 use crate::escape::Escaped;
@@ -43,15 +42,13 @@ pub enum PkiError {
     #[error(transparent)]
     Request(#[from] RequestError),
     #[error(transparent)]
-    Renewing(#[from] RenewError),
-    #[error(transparent)]
-    Revoking(#[from] RevokeError),
-    #[error(transparent)]
     Signing(#[from] SignError),
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Rotation(#[from] RotationError),
+    #[error(transparent)]
+    Life(#[from] LifeError),
     #[error("{flag} must be 1 to {DAYS_MAX}, not {days}")]
     Days { flag: &'static str, days: u32 },
     #[error("{count} {what} are too many, at most {max} are taken")]
@@ -172,14 +169,13 @@ impl PkiError {
             | Self::NoHosts => ErrorKind::Usage,
             Self::Locked { .. } => ErrorKind::Busy,
             Self::Signing(error) => error.kind(),
+            Self::Life(error) => error.kind(),
             Self::Io { .. }
             | Self::ModesIgnored { .. }
             | Self::Sign { .. }
             | Self::Pem(PemError::Read { .. }) => ErrorKind::Failed,
             Self::Csr(_)
             | Self::Request(_)
-            | Self::Renewing(_)
-            | Self::Revoking(_)
             | Self::Bundle(_)
             | Self::Rotation(_)
             | Self::WrongKind { .. }
@@ -209,11 +205,10 @@ impl PkiError {
             Self::Name(error) => error.hint()?.to_owned(),
             Self::Csr(error) => error.hint().to_owned(),
             Self::Request(error) => error.hint(),
-            Self::Renewing(error) => error.hint(),
-            Self::Revoking(error) => error.hint(),
             Self::Signing(error) => error.hint(),
             Self::Bundle(error) => error.hint(),
             Self::Rotation(error) => error.hint(),
+            Self::Life(error) => error.hint(),
             Self::Pem(error) => error.hint()?.to_owned(),
             Self::NoHosts => "give one with --host".to_owned(),
             Self::WrongKind { .. } | Self::Foreign { .. } | Self::Certificate { .. } => {

@@ -52,6 +52,7 @@ enum Shape {
 enum Usages {
     ServerOnly,
     ClientOnly,
+    Both,
     Other,
 }
 
@@ -59,6 +60,7 @@ enum Usages {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "why", rename_all = "snake_case")]
 pub enum Why {
+    Revoked,
     Expired { at: Timestamp },
     ExpiresSoon { at: Timestamp },
     NewHosts { added: Vec<Host> },
@@ -73,6 +75,7 @@ pub enum Why {
 impl std::fmt::Display for Why {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::Revoked => f.write_str("the old one was revoked"),
             Self::Expired { at } => write!(f, "the old one expired {at}"),
             Self::ExpiresSoon { at } => write!(f, "the old one expires {at}"),
             Self::NewHosts { added } => {
@@ -139,6 +142,7 @@ fn read(x509: &X509Certificate<'_>) -> Result<Facts, String> {
         facts.usages = match (usage.server_auth, usage.client_auth, more) {
             (true, false, false) => Usages::ServerOnly,
             (false, true, false) => Usages::ClientOnly,
+            (true, true, false) => Usages::Both,
             _ => Usages::Other,
         };
     }
@@ -204,6 +208,7 @@ impl Facts {
         let wanted_usages = match role {
             Role::Server { .. } => Usages::ServerOnly,
             Role::Client => Usages::ClientOnly,
+            Role::Peer { .. } => Usages::Both,
         };
         if self.uris != [identity.as_str()] {
             let found = self.uris.join(" and ");
@@ -218,7 +223,7 @@ impl Facts {
         if self.shape != Shape::Leaf {
             return unfit("lacks what peers check");
         }
-        let Role::Server { hosts } = role else {
+        let (Role::Server { hosts } | Role::Peer { hosts }) = role else {
             return None;
         };
         let added: Vec<Host> = hosts
@@ -294,7 +299,7 @@ pub(super) fn check_signature(
         .filter_map(|anchor| anchor_from_trusted_cert(anchor).ok())
         .collect();
     let usage = match role {
-        Role::Server { .. } => KeyUsage::server_auth(),
+        Role::Server { .. } | Role::Peer { .. } => KeyUsage::server_auth(),
         Role::Client => KeyUsage::client_auth(),
     };
     let begin = u64::try_from(facts.validity.not_before.as_second()).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The profile of what fsvc signs: its CA, server and client certificates, the empty list.
+//! The profile of what fsvc signs: its CA, the certificates of both ends, the revocation lists.
 //!
 //! Nothing is left to the defaults of the library below: its default validity is 2,000 years.
 
@@ -7,8 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, RevocationReason, RevokedCertParams, SanType,
-    SerialNumber,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use time::OffsetDateTime;
@@ -36,8 +35,14 @@ pub(super) struct Validity {
 /// What a certificate is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Role {
-    Server { hosts: Vec<Host> },
+    Server {
+        hosts: Vec<Host>,
+    },
     Client,
+    /// Both ends of a connection.
+    Peer {
+        hosts: Vec<Host>,
+    },
 }
 
 /// A new certificate with its key.
@@ -95,7 +100,7 @@ pub(super) fn make_ca(
         .push(DnType::CommonName, ca_name(&id, author));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    fill(&mut params, validity)?;
+    fill(&mut params, validity, &random_serial()?)?;
     params
         .self_signed(key)
         .map_err(|error| sign_error("a CA certificate", &error))
@@ -144,15 +149,31 @@ pub(super) fn certify(
     identity: &SpiffeId,
     validity: Validity,
 ) -> Result<CertificateDer<'static>, PkiError> {
+    certify_as(issuer, key, role, identity, (validity, &random_serial()?))
+}
+
+/// The same under a serial number that the caller chose.
+pub(super) fn certify_as(
+    issuer: &Issuer<'_, KeyPair>,
+    key: &impl PublicKeyData,
+    role: &Role,
+    identity: &SpiffeId,
+    (validity, serial): (Validity, &[u8]),
+) -> Result<CertificateDer<'static>, PkiError> {
     let failed = |error| sign_error("a certificate", &error);
-    let (display, usage) = match role {
+    let own_name = || identity.segments().next_back().unwrap_or("").to_owned();
+    let (display, usages) = match role {
         Role::Server { hosts } => (
             hosts.first().map_or("server".to_owned(), Host::to_string),
-            ExtendedKeyUsagePurpose::ServerAuth,
+            vec![ExtendedKeyUsagePurpose::ServerAuth],
         ),
-        Role::Client => (
-            identity.segments().next_back().unwrap_or("").to_owned(),
-            ExtendedKeyUsagePurpose::ClientAuth,
+        Role::Client => (own_name(), vec![ExtendedKeyUsagePurpose::ClientAuth]),
+        Role::Peer { .. } => (
+            own_name(),
+            vec![
+                ExtendedKeyUsagePurpose::ServerAuth,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ],
         ),
     };
     let mut params = CertificateParams::default();
@@ -164,15 +185,15 @@ pub(super) fn certify(
     params.subject_alt_names = alternative_names(role, identity).map_err(failed)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![usage];
+    params.extended_key_usages = usages;
     params.use_authority_key_identifier_extension = true;
-    fill(&mut params, validity)?;
+    fill(&mut params, validity, serial)?;
     Ok(params.signed_by(key, issuer).map_err(failed)?.into())
 }
 
 fn alternative_names(role: &Role, identity: &SpiffeId) -> Result<Vec<SanType>, rcgen::Error> {
     let hosts: &[Host] = match role {
-        Role::Server { hosts } => hosts,
+        Role::Server { hosts } | Role::Peer { hosts } => hosts,
         Role::Client => &[],
     };
     let mut names = host_names(hosts)?;
@@ -191,8 +212,8 @@ pub(super) fn host_names(hosts: &[Host]) -> Result<Vec<SanType>, rcgen::Error> {
     hosts.iter().map(name).collect()
 }
 
-fn fill(params: &mut CertificateParams, validity: Validity) -> Result<(), PkiError> {
-    params.serial_number = Some(SerialNumber::from_slice(&random_serial()?));
+fn fill(params: &mut CertificateParams, validity: Validity, serial: &[u8]) -> Result<(), PkiError> {
+    params.serial_number = Some(SerialNumber::from_slice(serial));
     params.not_before = date(validity.not_before)?;
     params.not_after = date(validity.not_after)?;
     Ok(())
@@ -200,7 +221,7 @@ fn fill(params: &mut CertificateParams, validity: Validity) -> Result<(), PkiErr
 
 /// A serial number is random: one derived from the key would survive a renewal with that key, and
 /// with it a revocation.
-fn random_serial() -> Result<[u8; SERIAL_SIZE], PkiError> {
+pub(super) fn random_serial() -> Result<[u8; SERIAL_SIZE], PkiError> {
     let mut serial = random::<SERIAL_SIZE>()?;
     serial[0] = (serial[0] & 0x7f) | 0x40;
     Ok(serial)
@@ -213,44 +234,28 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], PkiError> {
     Ok(bytes)
 }
 
-/// A certificate that is to be on a revocation list.
-pub(super) struct Revoked {
-    /// Hexadecimal.
-    pub(super) serial: String,
-    pub(super) at: Timestamp,
-    pub(super) reason: RevocationReason,
-}
-
-/// A revocation list, valid as long as the CA.
+/// A revocation list, valid as long as the CA; one of a CA that has ended, for a day.
 pub(super) fn make_crl(
     issuer: &Issuer<'_, KeyPair>,
     now: Timestamp,
-    (ca, number): (Validity, u64),
-    revoked: &[Revoked],
+    ca: Validity,
+    number: u64,
+    revoked_certs: Vec<RevokedCertParams>,
 ) -> Result<CertificateRevocationListDer<'static>, PkiError> {
     let failed = |error| sign_error("a revocation list", &error);
-    let mut entries = Vec::with_capacity(revoked.len());
-    for Revoked { serial, at, reason } in revoked {
-        let bytes = unhex(serial).ok_or_else(|| sign_error("a revocation list", serial))?;
-        entries.push(RevokedCertParams {
-            serial_number: SerialNumber::from_slice(&bytes),
-            revocation_time: date(*at)?,
-            reason_code: Some(*reason),
-            invalidity_date: None,
-        });
-    }
+    let this_update = add(now, -LEAF_BACKDATE)?.max(ca.not_before);
     let list = CertificateRevocationListParams {
-        this_update: date(add(now, -LEAF_BACKDATE)?.max(ca.not_before))?,
-        next_update: date(ca.not_after)?,
+        this_update: date(this_update)?,
+        next_update: date(ca.not_after.max(add(this_update, whole_days(1))?))?,
         crl_number: SerialNumber::from(number),
         issuing_distribution_point: None,
-        revoked_certs: entries,
+        revoked_certs,
         key_identifier_method: KeyIdMethod::Sha256,
     };
     list.signed_by(issuer).map(Into::into).map_err(failed)
 }
 
-fn date(time: Timestamp) -> Result<OffsetDateTime, PkiError> {
+pub(super) fn date(time: Timestamp) -> Result<OffsetDateTime, PkiError> {
     OffsetDateTime::from_unix_timestamp(time.as_second())
         .map_err(|error| sign_error("a certificate", &error))
 }
@@ -281,13 +286,6 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-/// The bytes of hexadecimal digits.
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let byte = |pair: &[u8]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
-    let is_even = text.len().is_multiple_of(2);
-    is_even.then(|| text.as_bytes().chunks(2).map(byte).collect())?
 }
 
 #[cfg(test)]

@@ -79,6 +79,25 @@ impl Layout {
         }
     }
 
+    /// Where servers besides the main one are.
+    pub(super) fn servers(&self) -> PathBuf {
+        self.dir.join("servers")
+    }
+
+    pub(super) fn peers(&self) -> PathBuf {
+        self.dir.join("peers")
+    }
+
+    /// The directories that hold pairs.
+    pub(super) fn of_pairs(&self) -> [PathBuf; 4] {
+        [
+            self.dir.clone(),
+            self.clients(),
+            self.servers(),
+            self.peers(),
+        ]
+    }
+
     pub(super) fn private(&self) -> PathBuf {
         self.dir.join("ca-private")
     }

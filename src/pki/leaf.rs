@@ -2,6 +2,8 @@
 //!
 //! An old pair is copied to the archive before a new one takes its place.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
@@ -96,20 +98,31 @@ pub(super) fn survey(
     })
 }
 
-fn check_key(pair: &Pair, facts: &Facts) -> Result<Option<Why>, PkiError> {
-    disk::check_owner(&pair.key, true)?;
-    let der = pem::read_private_key(&pair.key)?;
+/// The public part of the key in a file.
+pub(super) fn public_key(path: &Path) -> Result<Vec<u8>, PkiError> {
+    disk::check_owner(path, true)?;
+    let der = pem::read_private_key(path)?;
     let key = KeyPair::try_from(&der).map_err(|error| PkiError::Certificate {
-        path: pair.key.clone(),
+        path: path.to_owned(),
         reason: error.to_string(),
     })?;
-    let fits = key.subject_public_key_info() == facts.public_key;
+    Ok(key.subject_public_key_info())
+}
+
+fn check_key(pair: &Pair, facts: &Facts) -> Result<Option<Why>, PkiError> {
+    let fits = public_key(&pair.key)? == facts.public_key;
     Ok((!fits).then_some(Why::KeyMismatch))
 }
 
 /// Names a new pair, the key first: a certificate whose key is missing looks like one whose key was
 /// carried away.
 pub(super) fn write(disk: &Disk, pair: &Pair, issued: &Issued, over: Over) -> Result<(), PkiError> {
+    if over == Over::Old {
+        return disk.write_pair(
+            (&pair.key, issued.key_pem.as_bytes(), SECRET),
+            (&pair.certificate, issued.certificate_pem.as_bytes(), PUBLIC),
+        );
+    }
     disk.write(&pair.key, issued.key_pem.as_bytes(), SECRET, over)?;
     disk.write(
         &pair.certificate,
@@ -117,6 +130,49 @@ pub(super) fn write(disk: &Disk, pair: &Pair, issued: &Issued, over: Over) -> Re
         PUBLIC,
         over,
     )
+}
+
+/// Completes the pairs that an interrupted run named in part, and removes what else it left half
+/// written.
+pub(super) fn mend_all(disk: &Disk, layout: &Layout) -> Result<(), PkiError> {
+    for dir in layout.of_pairs() {
+        for name in disk::list(&dir)? {
+            if name
+                .strip_suffix(".pem")
+                .is_some_and(|stem| !stem.starts_with('.'))
+            {
+                mend(disk, &dir.join(name))?;
+            }
+        }
+        disk.sweep(&dir)?;
+    }
+    disk.sweep(&layout.private())
+}
+
+/// Names the certificate that belongs to a key which was named already.
+fn mend(disk: &Disk, certificate: &Path) -> Result<(), PkiError> {
+    let staged = disk::staged_name(certificate);
+    if !disk::is_file(&staged)? {
+        return Ok(());
+    }
+    let stem = certificate.file_stem().unwrap_or_default();
+    let mut name = stem.to_owned();
+    name.push("-key.pem");
+    let pair = Pair {
+        certificate: staged,
+        key: certificate.with_file_name(name),
+    };
+    // What is half written cannot be read, and is swept.
+    let Ok(chain) = pem::read_certificates(&pair.certificate) else {
+        return Ok(());
+    };
+    let Ok(facts) = inspect::facts(&pair.certificate, &chain[0]) else {
+        return Ok(());
+    };
+    if disk::is_file(&pair.key)? && check_key(&pair, &facts)?.is_none() {
+        disk.adopt(certificate)?;
+    }
+    Ok(())
 }
 
 /// Copies an old pair to `ca-private/archive/SERIAL/`.

@@ -6,16 +6,22 @@
 
 use std::path::{Path, PathBuf};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use bundle::Bundle;
 use rotate::Change;
 
+mod add;
 mod asked;
 mod authority;
+mod bearer;
 mod bundle;
 mod bundle_error;
 mod bundle_report;
+mod check;
+mod check_pair;
+mod check_report;
+mod crl;
 mod csr;
 mod disk;
 mod error;
@@ -25,11 +31,14 @@ mod key;
 mod layout;
 mod leaf;
 mod ledger;
-mod listing;
+mod life_error;
+mod life_report;
+mod list;
 mod lock;
 pub mod name;
 mod policy_file;
 mod policy_plan;
+mod reason;
 mod record;
 mod render;
 mod renew;
@@ -41,33 +50,52 @@ mod rotate_report;
 mod rotation;
 mod run;
 mod settle;
+mod show;
+mod show_report;
 mod sign;
 mod sign_report;
+mod signer;
 mod trusted;
 mod vet;
+mod window;
 
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod life_ca_tests;
+#[cfg(test)]
+mod life_tests;
+#[cfg(test)]
 mod rotate_tests;
 
+pub use add::{AddOptions, NewBearer};
 pub use bundle::{ListSource, Pick};
 pub use bundle_error::BundleError;
 pub use bundle_report::{BundleReport, CaChange, TrustedCa};
+pub use check::Scope;
+pub use check_report::{CheckReport, Finding, Level};
 pub use csr::{Asked as AskedByRequest, CsrError, CsrFault};
 pub use error::{ErrorKind, PkiError};
 pub use inspect::Why;
 pub use key::KeyFault;
-pub use listing::{ListItem, ListReport, Standing};
-pub use renew::{MadeItem, RenewError, RenewReport, Renewing};
+pub use ledger::Kind;
+pub use life_error::LifeError;
+pub use life_report::{AddReport, RenewReport, Renewed, RevokeReport, Revoked, Skipped};
+pub use list::{ListItem, ListReport, Standing};
+pub use reason::{Reason, ReasonError};
+pub use renew::{RenewOptions, Which};
 pub use report::{Item, PolicyItem, PolicyState, Report, SkippedHost, State};
 pub use request::{Holder, RequestError, RequestReport};
-pub use revoke::{Reason, RevokeError, RevokeReport, RevokedItem, Which};
+pub use revoke::Target;
 pub use rotate::NewCa;
 pub use rotate_report::{Action, CaItem, Leaf, RotationReport};
 pub use rotation::{Phase, RotationError};
+pub use show_report::{
+    Content, Purpose, ShowReport, ShownCertificate, ShownList, ShownRequest, Verdict,
+};
 pub use sign::{SignError, SignOptions};
 pub use sign_report::SignReport;
+pub use window::{Window, WindowError};
 
 /// Longest validity in days that can be asked for.
 pub const DAYS_MAX: u32 = 36_500;
@@ -202,58 +230,57 @@ pub fn sign(options: &SignOptions<'_>, now: Timestamp) -> Result<SignReport, Pki
     sign::sign(&disk::Disk::new(), options, now)
 }
 
-/// Makes a certificate for a client or a server that has none in force; `again` makes another one
-/// beside it. Blocks.
+/// Issues a certificate with a key of its own to somebody who has none. Blocks.
 ///
 /// # Errors
-/// There is one, the CA cannot sign, or the file system fails.
-pub fn add(
-    dir: &Path,
-    holder: &Holder,
-    days: u32,
-    again: bool,
-    now: Timestamp,
-) -> Result<RenewReport, PkiError> {
-    renew::add(&disk::Disk::new(), dir, (holder, days), again, now)
+/// The name has one and `again` is not set, a name makes no sense, the CA cannot sign, or the file
+/// system fails.
+pub fn add(options: &AddOptions<'_>, now: Timestamp) -> Result<AddReport, PkiError> {
+    add::add(&disk::Disk::new(), options, now)
 }
 
-/// Makes new certificates in the place of those that are there, with new keys unless `reuse_key`.
-/// Blocks.
+/// Puts new certificates in the place of old ones, which may be out of date. Blocks.
 ///
 /// # Errors
-/// There is none of that name, its key is elsewhere, the CA cannot sign, or the file system fails.
-pub fn renew(
-    dir: &Path,
-    which: Renewing<'_>,
-    days: u32,
-    reuse_key: bool,
-    now: Timestamp,
-) -> Result<RenewReport, PkiError> {
-    renew::renew(&disk::Disk::new(), dir, which, (days, reuse_key), now)
+/// There is no such name, it was revoked, its key is elsewhere, the CA cannot sign, or the file
+/// system fails.
+pub fn renew(options: &RenewOptions<'_>, now: Timestamp) -> Result<RenewReport, PkiError> {
+    renew::renew(&disk::Disk::new(), options, now)
 }
 
-/// Ends certificates before their time: in the index, and in the list of the CA that signed. Blocks.
+/// Revokes certificates for all time: in the index, then in `ca.crl`. Blocks.
 ///
 /// # Errors
-/// Nothing or too much is meant, the key of that CA is not here, or the file system fails. Run again,
-/// it goes on.
+/// It is not clear which one is meant, the CA's key is elsewhere, the new list would not do, or the
+/// file system fails. Run again, it goes on.
 pub fn revoke(
     dir: &Path,
-    which: Which<'_>,
+    target: Target<'_>,
     reason: Reason,
     now: Timestamp,
 ) -> Result<RevokeReport, PkiError> {
-    revoke::revoke(&disk::Disk::new(), dir, which, reason, now)
+    revoke::revoke(&disk::Disk::new(), dir, target, reason, now)
 }
 
-/// What was issued in `dir`; only what is in force and ends `within` some time, if given. Blocks.
+/// What was issued from `dir`; with `expiring`, only what runs out by then and has no successor.
+/// Blocks.
 ///
 /// # Errors
-/// There is no index, or it cannot be read.
-pub fn list(
-    dir: &Path,
-    within: Option<SignedDuration>,
-    now: Timestamp,
-) -> Result<ListReport, PkiError> {
-    listing::list(dir, within, now)
+/// There is no index in `dir`, or it cannot be read.
+pub fn list(dir: &Path, expiring: Option<Window>, now: Timestamp) -> Result<ListReport, PkiError> {
+    list::list(dir, expiring, now)
+}
+
+/// What is in a file: certificates, requests, revocation lists. Verified against the CAs in the file
+/// `ca`, if one is given. Blocks.
+///
+/// # Errors
+/// A file cannot be read, or there is nothing to show but a private key.
+pub fn show(file: &Path, ca: Option<&Path>, now: Timestamp) -> Result<ShowReport, PkiError> {
+    show::show(file, ca, now)
+}
+
+/// Looks at the certificates of `dir` as a server or a client would. Blocks.
+pub fn check(dir: &Path, scope: Scope<'_>, now: Timestamp) -> CheckReport {
+    check::check(dir, scope, now)
 }

@@ -95,6 +95,12 @@ impl NameError {
         }
     }
 
+    /// The same of a name that is for something else.
+    pub(super) fn of(mut self, what: &'static str) -> Self {
+        self.what = what;
+        self
+    }
+
     /// What to write instead.
     pub fn hint(&self) -> Option<&'static str> {
         match self.reason {
@@ -183,7 +189,7 @@ impl TrustDomain {
         self.id("server/main")
     }
 
-    fn id(&self, path: &str) -> SpiffeId {
+    pub(super) fn id(&self, path: &str) -> SpiffeId {
         format!("spiffe://{}/{path}", self.0)
             .parse()
             .expect("checked parts make a SPIFFE ID within its limit")

@@ -23,14 +23,15 @@ impl Record {
             certificate_sha256: sha256(der),
             status: Status::Issued,
             ca: ca.to_owned(),
-            revoked: None,
             trust_domain: None,
+            replaces: None,
+            revocation: None,
         }
     }
 
     /// Whether it is in date and not revoked.
     pub(super) fn is_in_force(&self, now: Timestamp) -> bool {
-        self.not_after > now && self.status == Status::Issued
+        self.not_after > now && self.revocation.is_none()
     }
 
     /// Whether this certificate, of the same CA or another, stands in for `old`.

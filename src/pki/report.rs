@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::inspect::Why;
 use super::issue::Validity;
-use super::name::Host;
+use super::name::{ClientName, Host};
 use crate::identity::{SpiffeId, renew_after};
 
 /// Longest validity of a server certificate that Apple systems accept.
@@ -107,6 +107,17 @@ impl Report {
             && !matches!(self.policy.state, PolicyState::Made | PolicyState::Extended)
     }
 
+    /// Tells of clients that get no certificate because theirs was revoked.
+    pub(super) fn add_revoked(&mut self, names: &[ClientName]) {
+        let notes = names.iter().map(|name| {
+            format!(
+                "client {name} was revoked and gets no new certificate by the way; if it should: \
+                 fsvc certs add --client {name} --again"
+            )
+        });
+        self.notes.extend(notes);
+    }
+
     /// Adds what the operator should know: `days` is the validity that was asked for.
     pub(super) fn add_notes(&mut self, days: u32, ca: Validity) {
         let mut notes = Vec::new();
@@ -170,7 +181,10 @@ pub(super) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S
 
 // The signature is serde's.
 #[expect(clippy::ref_option)]
-fn path_or_none<S: Serializer>(option: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn path_or_none<S: Serializer>(
+    option: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     match option {
         Some(found) => path(found, serializer),
         None => serializer.serialize_none(),

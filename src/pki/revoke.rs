@@ -1,251 +1,240 @@
-//! Revocation: the index first, then the list of the CA that signed.
+//! Certificates that are not good any more: in the index first, then in the list that servers read.
 //!
-//! Nothing is ever taken back from a list, and a list is made of the index alone: it can be lost and
-//! made again.
+//! Works from the index, so that what is on no disk any more can be revoked too, whatever the time
+//! is. Nothing is ever taken back.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use jiff::Timestamp;
-use rcgen::RevocationReason;
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use rustls::pki_types::CertificateDer;
 
 use super::PkiError;
+use super::add::shown;
 use super::authority;
+use super::bearer::Bearer;
 use super::disk::Disk;
 use super::inspect;
-use super::issue::Revoked;
-use super::ledger::{Kind, Ledger, Record, Revocation, Status};
-use super::rotation::RotationError;
-use super::sign::Desk;
-use super::trusted::{Trusted, make_list};
+use super::ledger::{Kind, Record, Revocation, Status};
+use super::life_error::LifeError;
+use super::life_report::{RevokeReport, Revoked};
+use super::reason::Reason;
+use super::rotation::{CaFiles, Rotation};
+use super::signer::{Signer, trusted_cas};
 use crate::escape::Escaped;
 use crate::tls::pem;
 
-/// Why a certificate is revoked: those of RFC 5280, section 5.3.1, that are for good.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Reason {
-    #[default]
-    Unspecified,
-    KeyCompromise,
-    AffiliationChanged,
-    Superseded,
-    CessationOfOperation,
-}
-
-impl Reason {
-    const fn code(self) -> RevocationReason {
-        match self {
-            Self::Unspecified => RevocationReason::Unspecified,
-            Self::KeyCompromise => RevocationReason::KeyCompromise,
-            Self::AffiliationChanged => RevocationReason::AffiliationChanged,
-            Self::Superseded => RevocationReason::Superseded,
-            Self::CessationOfOperation => RevocationReason::CessationOfOperation,
-        }
-    }
-}
-
-/// Which certificates are meant.
+/// What is revoked.
 #[derive(Debug, Clone, Copy)]
-pub enum Which<'a> {
-    /// The one in force of this client, or of `server`.
+pub enum Target<'a> {
+    /// The one certificate of this name.
     Name(&'a str),
-    /// All of them.
+    /// Every certificate of this name.
     AllOf(&'a str),
-    /// Hexadecimal, with or without colons.
+    /// The one with this serial number, in hexadecimal.
     Serial(&'a str),
-    /// The first certificate of a file.
-    File(&'a Path),
+    /// The one in this file.
+    Certificate(&'a Path),
 }
 
-/// Why nothing is revoked.
-#[derive(Debug, Error)]
-pub enum RevokeError {
-    #[error("no certificate of {name} is in force")]
-    Unknown { name: Escaped },
-    #[error("no certificate with the serial number {serial} was issued here")]
-    NoSerial { serial: Escaped },
-    #[error("{name} has {} certificates in force: {}", serials.len(), serials.join(", "))]
-    Several { name: Escaped, serials: Vec<String> },
-    #[error("serial number {serial} is a CA's: a CA is not revoked, it is taken out of ca.pem")]
-    Ca { serial: String },
-}
-
-impl RevokeError {
-    pub(super) fn hint(&self) -> String {
-        match self {
-            Self::Unknown { .. } | Self::NoSerial { .. } => {
-                "what was issued is listed by: fsvc certs list".to_owned()
-            }
-            Self::Several { .. } => {
-                "say which one with --serial, or revoke them all with --all-of NAME".to_owned()
-            }
-            Self::Ca { .. } => "fsvc certs rotate-ca start".to_owned(),
-        }
-    }
-}
-
-/// What was revoked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RevokeReport {
-    pub revoked: Vec<RevokedItem>,
-    /// The file of lists.
-    pub list: String,
-}
-
-/// One certificate that counts no more.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RevokedItem {
-    pub serial: String,
-    pub identity: Option<String>,
-    pub reason: Reason,
-    pub at: Timestamp,
-    /// It was revoked before.
-    pub was_revoked: bool,
+/// A certificate as it is revoked: what is known of it.
+struct Mark {
+    serial: String,
+    /// Serial number of its CA.
+    ca: String,
+    record: Option<Record>,
 }
 
 /// See [`super::revoke`].
 pub(super) fn revoke(
     disk: &Disk,
     dir: &Path,
-    which: Which<'_>,
+    target: Target<'_>,
     reason: Reason,
     now: Timestamp,
 ) -> Result<RevokeReport, PkiError> {
-    let mut place = Desk::open(disk, dir, now)?;
-    let records = find(&place, which)?;
-    let mut report = RevokeReport {
-        revoked: Vec::new(),
-        list: place.layout.crl().display().to_string(),
+    let mut signer = Signer::open(disk, dir, now)?;
+    let marks = match target {
+        Target::Name(name) => by_name(&signer, name, false)?,
+        Target::AllOf(name) => by_name(&signer, name, true)?,
+        Target::Serial(text) => by_serial(&signer, text)?,
+        Target::Certificate(path) => by_file(&signer, path)?,
     };
-    let mut cas: Vec<String> = Vec::new();
-    for mut record in records {
-        let was_revoked = record.revoked.is_some();
-        let at = place.now;
-        let revocation = record.revoked.get_or_insert(Revocation { at, reason });
-        report.revoked.push(RevokedItem {
-            serial: record.serial.clone(),
-            identity: record.identity.clone(),
-            reason: revocation.reason,
-            at: revocation.at,
-            was_revoked,
-        });
-        if !cas.contains(&record.ca) {
-            cas.push(record.ca.clone());
+    let mut revoked = Vec::new();
+    for mark in &marks {
+        // Without its key no list could follow what the index says.
+        require_key(&signer, &mark.ca)?;
+        revoked.push(put_down(&mut signer, mark, reason)?);
+    }
+    let mut cas: Vec<&str> = marks.iter().map(|mark| mark.ca.as_str()).collect();
+    cas.sort_unstable();
+    cas.dedup();
+    let lists = cas.into_iter().map(|ca| signer.publish(ca));
+    let lists = lists.collect::<Result<Vec<_>, PkiError>>()?;
+    Ok(RevokeReport {
+        now: signer.now,
+        revoked,
+        list: signer.layout.crl(),
+        numbers: lists.iter().map(|list| list.number).collect(),
+        n_entries: lists.iter().map(|list| list.n_entries).sum(),
+        is_new_list: lists.iter().any(|list| list.is_new),
+    })
+}
+
+fn require_key(signer: &Signer<'_>, ca: &str) -> Result<(), PkiError> {
+    match authority::of(&signer.layout, ca)? {
+        Some(_) => Ok(()),
+        None => Err(PkiError::NoCaKey {
+            key: signer.layout.ca_key(),
+            needed: format!("the CA with the serial number {ca} must sign its list"),
+        }),
+    }
+}
+
+/// Writes into the index that a certificate is revoked, if it is not there.
+fn put_down(signer: &mut Signer<'_>, mark: &Mark, reason: Reason) -> Result<Revoked, PkiError> {
+    let mut old = signer.ledger.revocations().iter();
+    let old = old.find(|old| old.serial == mark.serial && old.ca == mark.ca);
+    let old = old.cloned();
+    let is_new = old.is_none();
+    let revocation = old.unwrap_or_else(|| Revocation {
+        serial: mark.serial.clone(),
+        ca: mark.ca.clone(),
+        status: Status::Revoked,
+        at: signer.now,
+        reason,
+    });
+    if is_new {
+        let disk = signer.disk;
+        signer.ledger.revoke(disk, revocation.clone())?;
+    }
+    let record = mark.record.as_ref();
+    let identity = record.and_then(|record| record.identity.clone());
+    Ok(Revoked {
+        name: identity
+            .as_deref()
+            .and_then(Bearer::of)
+            .map(|bearer| bearer.to_string()),
+        identity,
+        serial: revocation.serial,
+        ca: revocation.ca,
+        at: revocation.at,
+        reason: revocation.reason,
+        expires_at: record.map(|record| record.not_after),
+        was_revoked: !is_new,
+    })
+}
+
+fn mark(record: &Record) -> Mark {
+    Mark {
+        serial: record.serial.clone(),
+        ca: record.ca.clone(),
+        record: Some(record.clone()),
+    }
+}
+
+/// The certificates of a name that are in force: one, or all if that is wanted.
+fn by_name(signer: &Signer<'_>, text: &str, all: bool) -> Result<Vec<Mark>, PkiError> {
+    let bearer = signer.bearer(text)?;
+    let records = signer.records_of(&bearer);
+    // What a CA signed that is trusted no more is out already.
+    let cas = trusted_cas(&signer.layout)?;
+    let mut live = records.clone();
+    live.retain(|record| record.is_in_force(signer.now) && cas.contains(&record.ca));
+    let name = bearer.to_string();
+    if live.len() > 1 && !all {
+        return Err(LifeError::Several {
+            name,
+            certificates: live
+                .iter()
+                .map(|record| shown(record, signer.now))
+                .collect(),
         }
-        if !was_revoked {
-            record.status = Status::Revoked;
-            place.ledger.add(disk, record)?;
+        .into());
+    }
+    if live.is_empty() {
+        let last = records.last().expect("a bearer is one of a record");
+        // Again: the list may not have followed yet.
+        if last.revocation.is_some() && cas.contains(&last.ca) {
+            return Ok(vec![mark(last)]);
+        }
+        let mut state = shown(last, signer.now);
+        if !cas.contains(&last.ca) {
+            state += ", of a CA that is trusted no more";
+        }
+        return Err(LifeError::NoneLeft { name, state }.into());
+    }
+    Ok(live.into_iter().map(mark).collect())
+}
+
+fn by_serial(signer: &Signer<'_>, text: &str) -> Result<Vec<Mark>, PkiError> {
+    let serial = spelled(text).ok_or_else(|| LifeError::Serial {
+        text: Escaped::new(text).to_string(),
+    })?;
+    let same = |record: &&Record| record.serial.trim_start_matches('0') == serial;
+    let records: Vec<&Record> = signer.ledger.records().iter().filter(same).collect();
+    if records.is_empty() {
+        return Err(LifeError::NotIssued {
+            text: Escaped::new(text),
+        }
+        .into());
+    }
+    if records.iter().any(|record| record.kind == Kind::Ca) {
+        return Err(LifeError::Ca { serial }.into());
+    }
+    Ok(records.into_iter().map(mark).collect())
+}
+
+/// A serial number as the index spells it: openssl and others write colons and upper case.
+fn spelled(text: &str) -> Option<String> {
+    let text = text.strip_prefix("0x").unwrap_or(text);
+    let plain = text.replace(':', "").to_ascii_lowercase();
+    let plain = plain.trim_start_matches('0');
+    let is_hex = !plain.is_empty() && plain.bytes().all(|b| b.is_ascii_hexdigit());
+    is_hex.then(|| plain.to_owned())
+}
+
+/// The certificate in a file, also one that the index forgot, as long as a CA of this directory
+/// signed it.
+fn by_file(signer: &Signer<'_>, path: &Path) -> Result<Vec<Mark>, PkiError> {
+    let der = read_one(path)?;
+    let serial = inspect::facts(path, &der)?.serial;
+    let rotation = Rotation::read(&signer.layout)?;
+    let files = CaFiles::of(&signer.layout, rotation.as_ref());
+    for pair in [Some(files.signing), files.other].into_iter().flatten() {
+        let ca = authority::open(&pair)?;
+        if ca.facts.serial == serial && ca.anchors[0] == der {
+            return Err(LifeError::Ca { serial }.into());
+        }
+        if inspect::is_issued_by(&der, &ca.anchors[0]) {
+            let ca = ca.facts.serial;
+            let mut records = signer.ledger.records().iter();
+            let record = records.find(|record| record.serial == serial && record.ca == ca);
+            let record = record.cloned();
+            return Ok(vec![Mark { serial, ca, record }]);
         }
     }
-    // Also of what was revoked before: the run that did it may not have come to its list.
-    let mut trusted = Trusted::read(&place.layout)?;
-    for serial in cas {
-        let authority = authority::of(&place.layout, &serial)?;
-        let authority = authority.ok_or(RotationError::Absent { serial })?;
-        let list = make_list(disk, &place.layout, &authority, place.now)?;
-        trusted.put_list(&authority.anchors[0], list);
+    Err(LifeError::OtherCa {
+        path: path.to_owned(),
     }
-    trusted.write_lists(disk, &place.layout)?;
-    Ok(report)
+    .into())
 }
 
-fn find(place: &Desk<'_>, which: Which<'_>) -> Result<Vec<Record>, PkiError> {
-    match which {
-        Which::Name(name) => {
-            let found = of_name(place, name);
-            if found.len() > 1 {
-                let serials = found.into_iter().map(|record| record.serial).collect();
-                let name = Escaped::new(name);
-                return Err(RevokeError::Several { name, serials }.into());
-            }
-            some(found, name)
+fn read_one(path: &Path) -> Result<CertificateDer<'static>, PkiError> {
+    let mut chain = pem::read_certificates(path)?;
+    Ok(chain.swap_remove(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_number_has_many_spellings() {
+        for text in ["4a0b", "4A0B", "4a:0b", "0x4a0b", "004A:0B"] {
+            assert_eq!(spelled(text).as_deref(), Some("4a0b"), "{text}");
         }
-        Which::AllOf(name) => some(of_name(place, name), name),
-        Which::Serial(text) => {
-            let serial = text.replace(':', "").to_ascii_lowercase();
-            of_serial(&place.ledger, &serial).map(|record| vec![record])
+        for text in ["", "0", "xyz", "4a 0b", "4a0b\n", "::"] {
+            assert_eq!(spelled(text), None, "{text}");
         }
-        Which::File(path) => {
-            let chain = pem::read_certificates(path)?;
-            let facts = inspect::facts(path, &chain[0])?;
-            of_serial(&place.ledger, &facts.serial).map(|record| vec![record])
-        }
-    }
-}
-
-fn some(found: Vec<Record>, name: &str) -> Result<Vec<Record>, PkiError> {
-    if found.is_empty() {
-        let name = Escaped::new(name);
-        return Err(RevokeError::Unknown { name }.into());
-    }
-    Ok(found)
-}
-
-/// Those of a client, or of `server`, that are in force.
-fn of_name(place: &Desk<'_>, name: &str) -> Vec<Record> {
-    let records = place.ledger.records().iter();
-    let is_its = |record: &&Record| match record.kind {
-        Kind::Ca => false,
-        Kind::Server => name == "server",
-        Kind::Client => record.name() == Some(name),
-    };
-    let its = records.filter(is_its);
-    its.filter(|record| record.is_in_force(place.now))
-        .cloned()
-        .collect()
-}
-
-fn of_serial(ledger: &Ledger, serial: &str) -> Result<Record, PkiError> {
-    let mut records = ledger.records().iter();
-    let Some(record) = records.find(|record| record.serial == serial) else {
-        let serial = Escaped::new(serial);
-        return Err(RevokeError::NoSerial { serial }.into());
-    };
-    if record.kind == Kind::Ca {
-        let serial = serial.to_owned();
-        return Err(RevokeError::Ca { serial }.into());
-    }
-    Ok(record.clone())
-}
-
-impl Record {
-    /// A client's name: the last part of its identity.
-    pub(super) fn name(&self) -> Option<&str> {
-        self.identity.as_deref()?.rsplit('/').next()
-    }
-}
-
-impl Ledger {
-    /// What the list of this CA is to hold.
-    pub(super) fn revoked(&self, ca: &str) -> Vec<Revoked> {
-        let of_ca = self.records().iter().filter(|record| record.ca == ca);
-        let revoked = of_ca.filter_map(|record| {
-            let Revocation { at, reason } = record.revoked.as_ref()?;
-            Some(Revoked {
-                serial: record.serial.clone(),
-                at: *at,
-                reason: reason.code(),
-            })
-        });
-        revoked.collect()
-    }
-}
-
-impl RevokeReport {
-    /// The report for people.
-    pub fn render(&self) -> String {
-        let mut text = String::new();
-        for item in &self.revoked {
-            let identity = item.identity.as_deref().unwrap_or("without a name");
-            let before = if item.was_revoked { " before" } else { "" };
-            let _ = writeln!(text, "revoked{before}  {identity}   serial {}", item.serial);
-        }
-        text + &format!(
-            "Copy {} to every server: it holds there within seconds, for who is connected too.\n",
-            self.list
-        )
     }
 }

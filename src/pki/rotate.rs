@@ -56,9 +56,7 @@ impl<'a> Change<'a> {
         disk::check_owner(layout.dir(), false)?;
         disk::check_owner(&layout.private(), true)?;
         let lock = lock::take(&layout.lock(), lock::WAIT)?;
-        for dir in [layout.dir(), &layout.private()] {
-            disk.sweep(dir)?;
-        }
+        leaf::mend_all(disk, &layout)?;
         rotation::tidy(disk, &layout)?;
         let ledger = Ledger::read(&layout.ledger())?.ok_or_else(|| PkiError::LedgerLost {
             path: layout.ledger(),
@@ -203,7 +201,7 @@ impl<'a> Change<'a> {
         let mut trusted = Trusted::read(&self.layout)?;
         for ca in [&old, &new] {
             if !trusted.has_list(&ca.anchors[0]) {
-                let list = trusted::make_list(self.disk, &self.layout, ca, self.now)?;
+                let list = trusted::make_list(self.disk, &self.layout, ca, &self.ledger, self.now)?;
                 trusted.put_list(&ca.anchors[0], list);
             }
             if !trusted.cas.contains(&ca.anchors[0]) {

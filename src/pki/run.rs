@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::asked::{Asked, whole_second};
 use super::authority::{self, Authority, Found};
 use super::disk::{self, Disk, Over};
-use super::inspect;
+use super::inspect::{self, Why};
 use super::issue::{CA_BACKDATE, Role, Validity, whole_days};
 use super::layout::{DIR_PUBLIC, DIR_SECRET, Layout, PUBLIC};
 use super::leaf::{self, Survey, Wish};
@@ -47,7 +47,7 @@ pub(super) fn ensure(options: &Options, now: Timestamp, disk: &Disk) -> Result<R
     let mut run = begin(options, now, asked, layout, disk)?;
 
     let found = found_clients(&run.layout)?;
-    let wanted = run.asked.clients_with(&found)?;
+    let (wanted, revoked) = run.in_good_standing(run.asked.clients_with(&found)?);
     let server = run.survey(run.server_wish())?;
     let wishes = wanted.iter().map(|name| run.survey(run.client_wish(name)));
     let clients = wishes.collect::<Result<Vec<Task>, PkiError>>()?;
@@ -60,7 +60,9 @@ pub(super) fn ensure(options: &Options, now: Timestamp, disk: &Disk) -> Result<R
     let clients = clients.into_iter().map(|task| run.settle(task));
     let clients = clients.collect::<Result<Vec<Item>, PkiError>>()?;
     run.complete_bundle()?;
-    Ok(run.report(server, clients, policy))
+    let mut report = run.report(server, clients, policy);
+    report.add_revoked(&revoked);
+    Ok(report)
 }
 
 /// Makes the directories and takes the lock; on a machine that was only handed certificates there
@@ -83,9 +85,7 @@ fn prepare(disk: &Disk, layout: &Layout) -> Result<Option<Lock>, PkiError> {
     disk.make_dir(&layout.private(), DIR_SECRET)?;
     disk::check_owner(&layout.private(), true)?;
     let lock = lock::take(&layout.lock(), lock::WAIT)?;
-    for dir in [layout.dir(), &layout.private(), &layout.clients()] {
-        disk.sweep(dir)?;
-    }
+    leaf::mend_all(disk, layout)?;
     if !disk::is_file(&layout.gitignore())? {
         disk.write(&layout.gitignore(), b"*\n", PUBLIC, Over::Nothing)?;
     }
@@ -200,6 +200,24 @@ pub(super) fn found_clients(layout: &Layout) -> Result<Vec<ClientName>, PkiError
 }
 
 impl Run<'_> {
+    /// Parts the clients whose last certificate was revoked from the others: they get no new one by
+    /// the way.
+    fn in_good_standing(&self, clients: Vec<ClientName>) -> (Vec<ClientName>, Vec<ClientName>) {
+        let is_revoked = |name: &ClientName| {
+            let identity = self.domain.client(name);
+            let mut records = self.ledger.records().iter().rev();
+            let last = records.find(|record| record.identity.as_deref() == Some(identity.as_str()));
+            last.is_some_and(|record| record.revocation.is_some())
+        };
+        clients.into_iter().partition(|name| !is_revoked(name))
+    }
+
+    /// Whether the index says that this certificate is not good any more.
+    fn is_revoked(&self, serial: &str) -> bool {
+        let mut records = self.ledger.records().iter();
+        records.any(|record| record.serial == serial && record.revocation.is_some())
+    }
+
     fn server_wish(&self) -> Wish {
         Wish {
             name: "server".to_owned(),
@@ -224,7 +242,15 @@ impl Run<'_> {
 
     /// What is to be done about `wish`; refused if that takes a key that is not here.
     fn survey(&self, mut wish: Wish) -> Result<Task, PkiError> {
-        let survey = leaf::survey(&wish, &self.authority, self.now, self.new_validity)?;
+        let mut survey = leaf::survey(&wish, &self.authority, self.now, self.new_validity)?;
+        if let Survey::Keep { facts, has_key, .. } = &survey
+            && (*has_key || wish.is_asked)
+            && self.is_revoked(&facts.serial)
+        {
+            let old = Some(facts.clone());
+            let why = Why::Revoked;
+            survey = Survey::Again { why, old };
+        }
         let old = match &survey {
             Survey::Keep { .. } => return Ok(Task { wish, survey }),
             Survey::Make => None,

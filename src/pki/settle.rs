@@ -50,7 +50,7 @@ impl Run<'_> {
         let mut trusted = Trusted::read(&self.layout)?;
         for pair in [Some(files.signing), files.other].into_iter().flatten() {
             let ca = authority::open(&pair)?;
-            let list = trusted::make_list(self.disk, &self.layout, &ca, self.now)?;
+            let list = trusted::make_list(self.disk, &self.layout, &ca, &self.ledger, self.now)?;
             trusted.put_list(&ca.anchors[0], list);
         }
         trusted.write_lists(self.disk, &self.layout)
@@ -84,6 +84,7 @@ impl Run<'_> {
     /// Does what a task asks for.
     pub(super) fn settle(&mut self, task: Task) -> Result<Item, PkiError> {
         let Task { wish, survey } = task;
+        let mut replaces = None;
         let state = match survey {
             Survey::Keep {
                 der,
@@ -91,7 +92,10 @@ impl Run<'_> {
                 has_key,
             } => return Ok(item(&wish, State::Kept, &der, facts, has_key)),
             Survey::Make => State::Made,
-            Survey::Again { why, .. } => State::Renewed { why },
+            Survey::Again { why, old } => {
+                replaces = old.map(|old| old.serial);
+                State::Renewed { why }
+            }
         };
         let signer = self.signer(|| format!("{} must be made", wish.name))?;
         let issued = issue::make_leaf(signer, &wish.role, &wish.identity, self.new_validity)?;
@@ -99,8 +103,10 @@ impl Run<'_> {
         let kind = match wish.role {
             Role::Server { .. } => Kind::Server,
             Role::Client => Kind::Client,
+            Role::Peer { .. } => Kind::Peer,
         };
-        let record = self.record(kind, &issued.der, &facts);
+        let mut record = self.record(kind, &issued.der, &facts);
+        record.replaces = replaces;
         self.ledger.add(self.disk, record)?;
         let over = if state == State::Made {
             Over::Nothing

@@ -83,13 +83,13 @@ impl SignError {
 }
 
 /// The signer at work.
-pub(super) struct Desk<'a> {
-    pub(super) disk: &'a Disk,
-    pub(super) layout: Layout,
-    pub(super) authority: Authority,
-    pub(super) ledger: Ledger,
-    pub(super) domain: TrustDomain,
-    pub(super) now: Timestamp,
+struct Desk<'a> {
+    disk: &'a Disk,
+    layout: Layout,
+    authority: Authority,
+    ledger: Ledger,
+    domain: TrustDomain,
+    now: Timestamp,
     _lock: Lock,
 }
 
@@ -108,8 +108,7 @@ pub(super) fn sign(
 }
 
 impl<'a> Desk<'a> {
-    /// The signer's directory, locked.
-    pub(super) fn open(disk: &'a Disk, dir: &Path, now: Timestamp) -> Result<Self, PkiError> {
+    fn open(disk: &'a Disk, dir: &Path, now: Timestamp) -> Result<Self, PkiError> {
         let layout = Layout::new(dir)?;
         let no_ca = || RotationError::NoCa {
             dir: dir.to_owned(),
@@ -120,9 +119,7 @@ impl<'a> Desk<'a> {
         disk::check_owner(layout.dir(), false)?;
         disk::check_owner(&layout.private(), true)?;
         let lock = lock::take(&layout.lock(), lock::WAIT)?;
-        for dir in [layout.dir(), &layout.private(), &layout.clients()] {
-            disk.sweep(dir)?;
-        }
+        leaf::mend_all(disk, &layout)?;
         let now = whole_second(now);
         let ledger = Ledger::read(&layout.ledger())?.ok_or_else(|| PkiError::LedgerLost {
             path: layout.ledger(),
@@ -161,7 +158,7 @@ impl<'a> Desk<'a> {
         let pair = named.pair(&self.layout);
         let target = target_of(options, &pair, &csr)?;
         let notes = self.notes(&identity, &key_sha256);
-        self.signer(&options.request.display().to_string())?;
+        self.signer(options)?;
         let policy = self.grant(named)?;
 
         let der = self.certify(options, &role, &identity, &csr)?;
@@ -203,7 +200,7 @@ impl<'a> Desk<'a> {
     }
 
     /// Gives a new client what the starter policy gives to each.
-    pub(super) fn grant(&self, named: &Named) -> Result<Option<PolicyItem>, PkiError> {
+    fn grant(&self, named: &Named) -> Result<Option<PolicyItem>, PkiError> {
         let Named::Client(name) = named else {
             return Ok(None);
         };
@@ -216,12 +213,11 @@ impl<'a> Desk<'a> {
         plan.settle(self.disk, &self.layout).map(Some)
     }
 
-    /// The key of the CA, to sign this.
-    pub(super) fn signer(&self, what: &str) -> Result<&Issuer<'static, KeyPair>, PkiError> {
+    fn signer(&self, options: &SignOptions<'_>) -> Result<&Issuer<'static, KeyPair>, PkiError> {
         let signer = self.authority.signer.as_ref();
         signer.ok_or_else(|| PkiError::NoCaKey {
             key: self.layout.ca_key(),
-            needed: format!("{what} must be signed"),
+            needed: format!("{} must be signed", options.request.display()),
         })
     }
 
@@ -232,7 +228,7 @@ impl<'a> Desk<'a> {
         identity: &SpiffeId,
         csr: &Csr,
     ) -> Result<CertificateDer<'static>, PkiError> {
-        let signer = self.signer(&options.request.display().to_string())?;
+        let signer = self.signer(options)?;
         let validity = Validity::of_leaf(self.now, options.days, self.authority.facts.validity)?;
         let key = SubjectPublicKeyInfo::from_der(&csr.public_key)
             .map_err(|error| issue::sign_error("a certificate", &error))?;
@@ -282,16 +278,18 @@ impl<'a> Desk<'a> {
 
 /// What the certificate says, in the words of a request.
 fn granted(der: &[u8], role: &Role, identity: &SpiffeId) -> Granted {
-    let (hosts, purpose): (&[Host], _) = match role {
-        Role::Server { hosts } => (hosts, "serverAuth"),
-        Role::Client => (&[], "clientAuth"),
+    let (hosts, purposes): (&[Host], &[&str]) = match role {
+        Role::Server { hosts } => (hosts, &["serverAuth"]),
+        Role::Client => (&[], &["clientAuth"]),
+        Role::Peer { hosts } => (hosts, &["serverAuth", "clientAuth"]),
     };
+    let usages = ["digitalSignature"].iter().chain(purposes);
     let mut names: Vec<String> = hosts.iter().map(csr::spell_host).collect();
     names.push(format!("URI:{}", identity.as_str()));
     Granted {
         subject: inspect::subject(der),
         names,
-        usages: vec!["digitalSignature".to_owned(), purpose.to_owned()],
+        usages: usages.map(ToString::to_string).collect(),
     }
 }
 

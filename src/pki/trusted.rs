@@ -8,12 +8,11 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use super::PkiError;
 use super::authority::Authority;
+use super::crl;
 use super::disk::{self, Disk, Over};
 use super::inspect;
-use super::issue;
 use super::layout::{Layout, PUBLIC};
 use super::ledger::Ledger;
-use super::rotation::RotationError;
 use crate::tls::pem;
 
 /// Most CAs in one bundle.
@@ -109,30 +108,26 @@ impl Trusted {
     }
 }
 
-/// The list of a CA as the index has it, signed with its key.
+/// The list of a CA that has none in the file yet, signed with its key: of all that the index says
+/// is revoked.
 pub(super) fn make_list(
     disk: &Disk,
     layout: &Layout,
     ca: &Authority,
+    ledger: &Ledger,
     now: Timestamp,
 ) -> Result<CertificateRevocationListDer<'static>, PkiError> {
-    let signer = ca.signer.as_ref().ok_or_else(|| RotationError::Absent {
-        serial: ca.facts.serial.clone(),
-    })?;
-    let ledger = Ledger::read(&layout.ledger())?;
-    let revoked = ledger.map(|ledger| ledger.revoked(&ca.facts.serial));
-    let number = next_list_number(disk, layout)?;
-    issue::make_crl(
-        signer,
-        now,
-        (ca.facts.validity, number),
-        &revoked.unwrap_or_default(),
-    )
+    let list = crl::List::of(ca, ledger, None)?;
+    list.sign(disk, layout, ca, now)
 }
 
 /// Takes the next number for a revocation list. It is written down first: a list must never come
-/// out under a number that was used before.
-pub(super) fn next_list_number(disk: &Disk, layout: &Layout) -> Result<u64, PkiError> {
+/// out under a number that was used before, `last_seen` among them.
+pub(super) fn next_list_number(
+    disk: &Disk,
+    layout: &Layout,
+    last_seen: u64,
+) -> Result<u64, PkiError> {
     let path = layout.crl_number();
     let last = disk::read(&path)?.map_or(Ok(0), |bytes| {
         let text = String::from_utf8_lossy(&bytes);
@@ -142,7 +137,7 @@ pub(super) fn next_list_number(disk: &Disk, layout: &Layout) -> Result<u64, PkiE
             expected: "the number of the last revocation list",
         })
     })?;
-    let number = last.saturating_add(1);
+    let number = last.max(last_seen).saturating_add(1);
     disk.write(&path, format!("{number}\n").as_bytes(), PUBLIC, Over::Old)?;
     Ok(number)
 }

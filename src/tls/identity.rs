@@ -102,9 +102,9 @@ pub fn identify(
     check_purpose(&facts, binding.is_some_and(|binding| binding.also_servers))?;
     super::marks::check(&facts.serial, &chain[1..])?;
     let id = match binding {
-        None => the_uri(&facts)?,
+        None => the_uri(&facts, false)?,
         Some(binding) => match binding.source {
-            NameSource::Uri => the_uri(&facts)?,
+            NameSource::Uri => the_uri(&facts, binding.also_servers)?,
             NameSource::Dns => the_dns_name(&facts, &binding.trust_domain)?,
             NameSource::CommonName => the_common_name(&facts, &binding.trust_domain)?,
         },
@@ -219,13 +219,13 @@ fn shown(names: &[String]) -> Vec<String> {
     shown
 }
 
-fn the_uri(facts: &Facts) -> Result<SpiffeId, IdentityError> {
+/// The names of hosts are no rival of the URI where certificates are for servers too.
+fn the_uri(facts: &Facts, also_servers: bool) -> Result<SpiffeId, IdentityError> {
     let names = &facts.names;
+    let has_hosts = !names.dns.is_empty() || !names.ip.is_empty();
     match names.uri.as_slice() {
         [] => Err(IdentityError::NoName),
-        [_] if !names.dns.is_empty() || !names.ip.is_empty() || names.n_other > 0 => {
-            Err(IdentityError::OtherNames)
-        }
+        [_] if names.n_other > 0 || (has_hosts && !also_servers) => Err(IdentityError::OtherNames),
         [name] => Ok(name.parse()?),
         several => Err(IdentityError::SeveralNames {
             count: several.len(),

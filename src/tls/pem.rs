@@ -176,6 +176,45 @@ pub fn read_request(path: &Path) -> Result<CertificateSigningRequestDer<'static>
     }
 }
 
+/// What may be in a file that somebody looks into.
+#[derive(Debug)]
+pub enum Piece {
+    Certificate(CertificateDer<'static>),
+    List(CertificateRevocationListDer<'static>),
+    Request(CertificateSigningRequestDer<'static>),
+    PrivateKey,
+    /// Bytes that are no PEM and may be DER.
+    Unknown(Vec<u8>),
+    /// PEM of another kind.
+    Other(&'static str),
+}
+
+/// Everything in a file, in order; at least one piece. Of private keys nothing but their presence.
+///
+/// # Errors
+/// The file cannot be read, or holds nothing of the kind.
+pub fn read_pieces(path: &Path) -> Result<Vec<Piece>, PemError> {
+    let text = read_file(path)?;
+    if text.starts_with(&[DER_SEQUENCE]) {
+        return Ok(vec![Piece::Unknown(text)]);
+    }
+    // The label of an older convention, which some tools still write.
+    let text = String::from_utf8_lossy(&text)
+        .replace(" NEW CERTIFICATE REQUEST-", " CERTIFICATE REQUEST-");
+    if text.contains("PRIVATE KEY-----") && !text.contains("-----BEGIN CERTIFICATE") {
+        return Ok(vec![Piece::PrivateKey]);
+    }
+    let items = parse(path, text.as_bytes(), "a certificate, a request or a list")?;
+    let piece = |item| match item {
+        Item::X509Certificate(der) => Piece::Certificate(der),
+        Item::Crl(der) => Piece::List(der),
+        Item::Csr(der) => Piece::Request(der),
+        Item::Pkcs1Key(_) | Item::Pkcs8Key(_) | Item::Sec1Key(_) => Piece::PrivateKey,
+        other => Piece::Other(name(&other)),
+    };
+    Ok(items.into_iter().map(piece).collect())
+}
+
 /// One item as PEM text.
 pub fn encode(label: &str, der: &[u8]) -> String {
     const LINE_SIZE: usize = 64;

@@ -33,14 +33,15 @@ fn whoami(server: &Server, name: &str) -> (Option<i32>, String) {
 
 /// The serial number of the certificate that was made.
 fn made(report: &Value) -> String {
-    report["made"][0]["serial"].as_str().unwrap().to_owned()
+    let made = report.get("renewed").map_or(report, |renewed| &renewed[0]);
+    made["serial"].as_str().unwrap().to_owned()
 }
 
 #[test]
 fn a_client_is_added_once_and_works_at_once() {
     let server = server();
     let carol = json(&server, &["add", "--client", "carol"]);
-    assert_eq!(carol["made"][0]["name"], "carol");
+    assert_eq!(carol["name"], "carol");
     until("the policy knows carol", || {
         let put = server.client("carol", &["ls", "/"]).output().unwrap();
         put.status.success()
@@ -49,7 +50,7 @@ fn a_client_is_added_once_and_works_at_once() {
     assert!(said.contains(&made(&carol)), "{said}");
     let second = json(&server, &["add", "--client", "carol", "--again"]);
     assert_ne!(made(&carol), made(&second));
-    assert_eq!(second["made"][0]["serial_before"], made(&carol));
+    assert_eq!(second["still_valid"][0], made(&carol));
     assert_eq!(whoami(&server, "carol").0, Some(0));
     // Two are in force: which one is meant must be said.
     let said = certs_refused(&server.certs(), &["revoke", "carol"]);
@@ -81,7 +82,7 @@ fn a_renewed_certificate_has_another_serial_number_and_outlives_the_old_one() {
     let old = fs::read(old).unwrap();
     let first = json(&server, &["renew", "dev", "--reuse-key"]);
     assert_eq!(fs::read(&key).unwrap(), old_key);
-    let before = first["made"][0]["serial_before"]
+    let before = first["renewed"][0]["old_serial"]
         .as_str()
         .unwrap()
         .to_owned();
@@ -99,13 +100,13 @@ fn a_renewed_certificate_has_another_serial_number_and_outlives_the_old_one() {
 
     let second = json(&server, &["renew", "dev"]);
     assert_ne!(fs::read(&key).unwrap(), old_key);
-    assert_eq!(second["made"][0]["serial_before"], made(&first));
+    assert_eq!(second["renewed"][0]["old_serial"], made(&first));
     assert_eq!(whoami(&server, "dev").0, Some(0));
     // None of the others is near its end.
     let all = json(&server, &["renew", "--all"]);
-    assert_eq!(all["made"], Value::Array(Vec::new()), "{all}");
-    let all = json(&server, &["renew", "--all", "--window", "100"]);
-    assert_eq!(all["made"].as_array().unwrap().len(), 4, "{all}");
+    assert_eq!(all["renewed"], Value::Array(Vec::new()), "{all}");
+    let all = json(&server, &["renew", "--all", "--window", "100%"]);
+    assert_eq!(all["renewed"].as_array().unwrap().len(), 4, "{all}");
     until("the new certificate of the server is shown", || {
         server.log().contains("other certificates hold now")
     });
@@ -138,7 +139,7 @@ fn who_is_revoked_is_out_and_listed() {
     let soon = soon["certificates"].as_array().unwrap();
     assert!(
         soon.iter()
-            .all(|item| item["kind"] != "ca" && item["name"] != "dev")
+            .all(|item| item["name"] != "dev" && item["name"] != "ca")
     );
     assert_eq!(
         json(&server, &["list", "--expiring", "30d"])["certificates"],
@@ -200,13 +201,21 @@ fn files_are_shown_and_checked() {
     assert!(
         run(&["show", &at("ca.crl")])
             .1
-            .contains("a revocation list")
+            .contains("A revocation list")
     );
     assert_eq!(run(&["show", &at("clients/dev-key.pem")]).0, Some(3));
 
-    let check = ["check", "--dir", dir, "--connect", &server.address];
+    let check = [
+        "check",
+        "--dir",
+        dir,
+        "--as",
+        "dev",
+        "--connect",
+        &server.address,
+    ];
     let (code, said) = run(&check);
-    assert!(code == Some(0) && said.contains("takes dev for"), "{said}");
+    assert!(code == Some(0) && said.contains("takes you for"), "{said}");
     certs_ok(&certs, &["revoke", "dev"]);
     until("dev is out", || whoami(&server, "dev").0 == Some(5));
     let (code, said) = run(&check);

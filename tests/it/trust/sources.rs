@@ -164,6 +164,18 @@ fn certificates_for_both_sides_are_taken_where_the_setting_says_so() {
     with.is(&uses(&[Use::ClientAuth]), CORP);
     with.refused(&more, &["for other purposes besides"]);
     with.refused(&uses(&[]), &["no clientAuth"]);
+    let hosts = |names: Vec<SanType>| {
+        corp.client(|params: &mut CertificateParams| {
+            params.subject_alt_names = names;
+            params.extended_key_usages = vec![Use::ServerAuth, Use::ClientAuth];
+        })
+    };
+    let host = || dns("host-1.corp.example");
+    with.is(&hosts([uris(&[CORP]), vec![host()]].concat()), CORP);
+    with.refused(&hosts(vec![host()]), &["no URI name"]);
+    let mail = SanType::Rfc822Name("ann@corp.example".try_into().unwrap());
+    let mailed = hosts([uris(&[CORP]), vec![mail]].concat());
+    with.refused(&mailed, &["other names besides its URI"]);
     let ours = with.matrix.ca.client(|params| {
         params.extended_key_usages = vec![Use::ServerAuth, Use::ClientAuth];
     });
