@@ -3,16 +3,16 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::ca_args::{BundleCommand, CaCommand, HolderFlags, RotateCommand};
+use super::ca_args::{BundleCommand, CaCommand, RotateCommand};
 use super::certs::{author, fail, print};
 use super::exit::Exit;
-use crate::pki::{self, Holder, ListSource, NewCa, Pick, PkiError, SignOptions};
+use crate::pki::{self, ListSource, NewCa, Pick, PkiError, SignOptions};
 
 /// Does what the command says, and says what was done.
 pub(super) fn run(command: &CaCommand) -> Exit {
     match command {
         CaCommand::Request(flags) => {
-            let made = pki::request(&flags.place.dir, &holder(&flags.holder), flags.reuse_key);
+            let made = pki::request(&flags.place.dir, flags.holder.holder(), flags.reuse_key);
             end(
                 flags.place.json,
                 "certs request",
@@ -24,7 +24,7 @@ pub(super) fn run(command: &CaCommand) -> Exit {
             let options = SignOptions {
                 dir: &flags.place.dir,
                 request: &flags.request,
-                holder: &holder(&flags.holder),
+                holder: flags.holder.holder(),
                 days: flags.days,
                 out: flags.out.as_deref(),
                 again: flags.again,
@@ -121,12 +121,5 @@ pub(super) fn end<T: Serialize>(
         Ok(report) if json => print(&serde_json::to_string(&report).unwrap_or_default()),
         Ok(report) => print(render(&report).trim_end()),
         Err(error) => fail(what, json, &error),
-    }
-}
-
-fn holder(flags: &HolderFlags) -> Holder {
-    match &flags.client {
-        Some(name) => Holder::Client(name.clone()),
-        None => Holder::Server(flags.host.clone()),
     }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
+use crate::pki::{Holder, NewBearer};
+
 /// What is done around the CA.
 #[derive(Debug, Subcommand)]
 pub(super) enum CaCommand {
@@ -48,17 +50,40 @@ pub(super) struct Place {
 
 /// Whom a certificate is for.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("holder").required(true).args(["client", "server"]))]
+#[command(group = ArgGroup::new("bearer").required(true).args(["client", "server", "peer"]))]
 pub(super) struct HolderFlags {
-    /// For the client of this name
+    /// For a client
     #[arg(long, value_name = "NAME", conflicts_with = "host")]
-    pub(super) client: Option<String>,
-    /// For a server
-    #[arg(long, requires = "host")]
-    pub(super) server: bool,
-    /// A name or address that clients reach the server at; may be repeated
+    client: Option<String>,
+    /// For a server [default: the one in server.pem]
+    #[arg(
+        long,
+        value_name = "NAME",
+        num_args = 0..=1,
+        default_missing_value = "",
+        requires = "host"
+    )]
+    server: Option<String>,
+    /// For both ends of connections
+    #[arg(long, value_name = "NAME", requires = "host")]
+    peer: Option<String>,
+    /// A name or address that clients reach it at; may be repeated
     #[arg(long, value_name = "NAME|IP")]
-    pub(super) host: Vec<String>,
+    host: Vec<String>,
+}
+
+impl HolderFlags {
+    pub(super) fn holder(&self) -> Holder<'_> {
+        let bearer = match (&self.client, &self.peer, &self.server) {
+            (Some(name), ..) => NewBearer::Client(name),
+            (_, Some(name), _) => NewBearer::Peer(name),
+            (.., name) => NewBearer::Server(name.as_deref().unwrap_or_default()),
+        };
+        Holder {
+            bearer,
+            hosts: &self.host,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -81,10 +106,10 @@ pub(super) struct SignFlags {
     /// Days that the certificate is valid
     #[arg(long, default_value_t = 365)]
     pub(super) days: u32,
-    /// Where the certificate goes [default: clients/NAME.pem or server.pem in the directory]
+    /// Where the certificate goes [default: its place in the directory, such as clients/NAME.pem]
     #[arg(long, value_name = "FILE")]
     pub(super) out: Option<PathBuf>,
-    /// Even if the client has a certificate of another key
+    /// Even if the name has a certificate of another key
     #[arg(long)]
     pub(super) again: bool,
     #[command(flatten)]

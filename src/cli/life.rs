@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::ca::{self, end};
 use super::exit::Exit;
 use super::life_args::{AddFlags, CertsCommand, RenewFlags, RevokeFlags};
-use crate::pki::{self, AddOptions, NewBearer, RenewOptions, Target, Which, Window};
+use crate::pki::{self, AddOptions, RenewOptions, Target, Which, Window};
 
 /// Of all, those are renewed that are in the last third of their life.
 const USUAL_PERCENT: i32 = 33;
@@ -36,15 +36,9 @@ pub(super) fn run(command: &CertsCommand) -> Exit {
 }
 
 fn add(flags: &AddFlags, now: Timestamp) -> Exit {
-    let bearer = match (&flags.client, &flags.peer, &flags.server) {
-        (Some(name), ..) => NewBearer::Client(name),
-        (_, Some(name), _) => NewBearer::Peer(name),
-        (.., name) => NewBearer::Server(name.as_deref().unwrap_or_default()),
-    };
     let options = AddOptions {
         dir: &flags.place.dir,
-        bearer,
-        hosts: &flags.host,
+        holder: flags.holder.holder(),
         days: flags.days,
         again: flags.again,
     };

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::ca_args::{CaCommand, Place};
+use super::ca_args::{CaCommand, HolderFlags, Place};
 use crate::pki::{Reason, Window};
 
 /// What is done with certificates.
@@ -44,26 +44,9 @@ pub(super) enum CertsCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("bearer").required(true).args(["client", "server", "peer"]))]
 pub(super) struct AddFlags {
-    /// For a client
-    #[arg(long, value_name = "NAME", conflicts_with = "host")]
-    pub(super) client: Option<String>,
-    /// For a server [default: the one in server.pem]
-    #[arg(
-        long,
-        value_name = "NAME",
-        num_args = 0..=1,
-        default_missing_value = "",
-        requires = "host"
-    )]
-    pub(super) server: Option<String>,
-    /// For both ends of connections
-    #[arg(long, value_name = "NAME", requires = "host")]
-    pub(super) peer: Option<String>,
-    /// A name or address that clients reach it at; may be repeated
-    #[arg(long, value_name = "NAME|IP")]
-    pub(super) host: Vec<String>,
+    #[command(flatten)]
+    pub(super) holder: HolderFlags,
     /// Days that the certificate is valid
     #[arg(long, default_value_t = 365)]
     pub(super) days: u32,

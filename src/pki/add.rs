@@ -8,41 +8,25 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::asked::{check_count, check_days};
-use super::bearer::Bearer;
+use super::bearer::{Bearer, Holder, Named};
 use super::disk::{self, Disk, Over};
 use super::inspect;
-use super::issue::{self, Role, Validity, fingerprint};
+use super::issue::{self, Validity, fingerprint};
 use super::layout::{DIR_PUBLIC, Pair};
 use super::leaf;
-use super::ledger::{Kind, Record};
+use super::ledger::Record;
 use super::life_error::LifeError;
 use super::life_report::AddReport;
 use super::list::Standing;
-use super::name::Host;
-use super::policy_plan::PolicyPlan;
-use super::report::PolicyItem;
-use super::run::found_clients;
 use super::signer::{Signer, trusted_cas};
-use super::{HOSTS_MAX, NAMES_MAX, PkiError};
+use super::{NAMES_MAX, PkiError};
 use crate::tls::pem;
-
-/// Whom a certificate is for.
-#[derive(Debug, Clone, Copy)]
-pub enum NewBearer<'a> {
-    Client(&'a str),
-    /// A server; without a name, the one that `fsvc serve` finds by itself.
-    Server(&'a str),
-    /// Both ends of a connection in one.
-    Peer(&'a str),
-}
 
 /// A certificate that is asked for.
 #[derive(Debug, Clone, Copy)]
 pub struct AddOptions<'a> {
     pub dir: &'a Path,
-    pub bearer: NewBearer<'a>,
-    /// Names and addresses of a server or a peer.
-    pub hosts: &'a [String],
+    pub holder: Holder<'a>,
     /// Days that it is valid, cut short by the end of the CA.
     pub days: u32,
     /// Whether the name may have one already.
@@ -56,24 +40,17 @@ pub(super) fn add(
     now: Timestamp,
 ) -> Result<AddReport, PkiError> {
     check_days("--days", options.days)?;
-    let bearer = match options.bearer {
-        NewBearer::Client(name) => Bearer::client(name)?,
-        NewBearer::Server(name) => Bearer::server(name)?,
-        NewBearer::Peer(name) => Bearer::peer(name)?,
-    };
-    let hosts = parse_hosts(options.hosts)?;
-    if bearer.kind() != Kind::Client && hosts.is_empty() {
-        return Err(PkiError::NoHosts);
-    }
+    let named = Named::parse(options.holder)?;
+    let bearer = &named.bearer;
     let mut signer = Signer::open(disk, options.dir, now)?;
     signer.complete_lists()?;
     let authority = signer.authority(|| format!("a certificate for {bearer} must be made"))?;
     check_count("names", signer.bearers().len() + 1, NAMES_MAX)?;
     let pair = bearer.pair(&signer.layout);
-    let replaces = look_at_old(&signer, &bearer, &pair, options.again)?;
-    let policy = grant(&signer, &bearer)?;
+    let replaces = look_at_old(&signer, bearer, &pair, options.again)?;
+    let policy = signer.grant(bearer)?;
 
-    let role = role(&bearer, hosts);
+    let role = named.role();
     let identity = bearer.identity(&signer.domain);
     let validity = Validity::of_leaf(signer.now, options.days, authority.facts.validity)?;
     let issuer = authority.signer.as_ref().expect("the key is here");
@@ -83,7 +60,7 @@ pub(super) fn add(
     record.replaces = replaces;
     let cas = trusted_cas(&signer.layout)?;
     let others: Vec<String> = signer
-        .records_of(&bearer)
+        .records_of(bearer)
         .into_iter()
         .filter(|record| record.is_in_force(signer.now) && cas.contains(&record.ca))
         .map(|record| record.serial.clone())
@@ -117,26 +94,6 @@ pub(super) fn add(
     };
     report.add_notes(options.days, authority.facts.validity.not_after, signer.now);
     Ok(report)
-}
-
-pub(super) fn role(bearer: &Bearer, hosts: Vec<Host>) -> Role {
-    match bearer.kind() {
-        Kind::Peer => Role::Peer { hosts },
-        Kind::Server => Role::Server { hosts },
-        Kind::Client | Kind::Ca => Role::Client,
-    }
-}
-
-fn parse_hosts(texts: &[String]) -> Result<Vec<Host>, PkiError> {
-    check_count("hosts", texts.len(), HOSTS_MAX)?;
-    let mut hosts: Vec<Host> = Vec::new();
-    for text in texts {
-        let host = text.parse()?;
-        if !hosts.contains(&host) {
-            hosts.push(host);
-        }
-    }
-    Ok(hosts)
 }
 
 /// The serial number of the certificate whose files are taken over; refused if there is any and
@@ -189,18 +146,4 @@ pub(super) fn shown(record: &Record, now: Timestamp) -> String {
             format!("serial {}, valid until {until}", record.serial)
         }
     }
-}
-
-/// Gives a new client what the starter policy gives to each.
-fn grant(signer: &Signer<'_>, bearer: &Bearer) -> Result<Option<PolicyItem>, PkiError> {
-    let Bearer::Client(name) = bearer else {
-        return Ok(None);
-    };
-    let before = found_clients(&signer.layout)?;
-    let mut wanted = before.clone();
-    if !wanted.contains(name) {
-        wanted.push(name.clone());
-    }
-    let plan = PolicyPlan::new(&signer.layout, &signer.domain, true, &before, &wanted)?;
-    plan.settle(signer.disk, &signer.layout).map(Some)
 }

@@ -6,15 +6,78 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::asked::check_count;
+use super::issue::Role;
 use super::layout::{Layout, Pair};
 use super::ledger::Kind;
-use super::name::{ClientName, NameError, TrustDomain};
+use super::name::{ClientName, Host, NameError, TrustDomain};
+use super::{HOSTS_MAX, PkiError};
 use crate::identity::SpiffeId;
 
 /// The name of the server that `fsvc serve` finds by itself.
 pub(super) const MAIN: &str = "main";
 /// What it is called in commands.
 const SERVER: &str = "server";
+/// Where flags name the hosts.
+const HOST_FLAG: &str = " --host HOST";
+
+/// Whom a new certificate is for, as a user says it.
+#[derive(Debug, Clone, Copy)]
+pub enum NewBearer<'a> {
+    Client(&'a str),
+    /// A server; without a name, the one that `fsvc serve` finds by itself.
+    Server(&'a str),
+    /// Both ends of a connection in one.
+    Peer(&'a str),
+}
+
+/// The same with the names and addresses of a server or a peer.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder<'a> {
+    pub bearer: NewBearer<'a>,
+    pub hosts: &'a [String],
+}
+
+/// A holder that makes sense.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) bearer: Bearer,
+    pub(super) hosts: Vec<Host>,
+}
+
+impl Named {
+    pub(super) fn parse(holder: Holder<'_>) -> Result<Self, PkiError> {
+        let bearer = match holder.bearer {
+            NewBearer::Client(name) => Bearer::client(name)?,
+            NewBearer::Server(name) => Bearer::server(name)?,
+            NewBearer::Peer(name) => Bearer::peer(name)?,
+        };
+        check_count("hosts", holder.hosts.len(), HOSTS_MAX)?;
+        let mut hosts: Vec<Host> = Vec::new();
+        for text in holder.hosts {
+            let host = text.parse()?;
+            if !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+        if bearer.kind() != Kind::Client && hosts.is_empty() {
+            return Err(PkiError::NoHosts);
+        }
+        Ok(Self { bearer, hosts })
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.bearer.role(self.hosts.clone())
+    }
+
+    /// The flags that ask for it.
+    pub(super) fn flags(&self) -> String {
+        let hosts = self.hosts.iter().map(|host| format!(" --host {host}"));
+        let hosts: String = hosts.collect();
+        let flags = self.bearer.flags();
+        flags.replace(HOST_FLAG, &hosts)
+    }
+}
 
 /// Whom a certificate is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,13 +172,21 @@ impl Bearer {
         }
     }
 
-    /// The flags of `fsvc certs add` that ask for it.
+    pub(super) fn role(&self, hosts: Vec<Host>) -> Role {
+        match self.kind() {
+            Kind::Peer => Role::Peer { hosts },
+            Kind::Server => Role::Server { hosts },
+            Kind::Client | Kind::Ca => Role::Client,
+        }
+    }
+
+    /// The flags that ask for one.
     pub(super) fn flags(&self) -> String {
         match self {
-            Self::Main => "--server --host HOST".to_owned(),
+            Self::Main => format!("--server{HOST_FLAG}"),
             Self::Client(name) => format!("--client {name}"),
-            Self::Server(name) => format!("--server {name} --host HOST"),
-            Self::Peer(name) => format!("--peer {name} --host HOST"),
+            Self::Server(name) => format!("--server {name}{HOST_FLAG}"),
+            Self::Peer(name) => format!("--peer {name}{HOST_FLAG}"),
         }
     }
 }

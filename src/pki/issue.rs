@@ -23,7 +23,7 @@ pub(super) const CA_BACKDATE: SignedDuration = SignedDuration::from_hours(24);
 const LEAF_BACKDATE: SignedDuration = SignedDuration::from_mins(10);
 const SERIAL_SIZE: usize = 20;
 /// Longest common name in X.520.
-pub(super) const COMMON_NAME_SIZE_MAX: usize = 64;
+const COMMON_NAME_SIZE_MAX: usize = 64;
 
 /// From when until when a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,30 @@ pub(super) enum Role {
     Peer {
         hosts: Vec<Host>,
     },
+}
+
+impl Role {
+    /// The purposes that a certificate needs for it.
+    pub(super) fn purposes(&self) -> Vec<ExtendedKeyUsagePurpose> {
+        let (server, client) = (
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
+        match self {
+            Self::Server { .. } => vec![server],
+            Self::Client => vec![client],
+            Self::Peer { .. } => vec![server, client],
+        }
+    }
+
+    /// The name for people: of a server its first host, of others their own.
+    pub(super) fn common_name(&self, own_name: &str) -> String {
+        let name = match self {
+            Self::Server { hosts } => hosts.first().map_or("server".to_owned(), Host::to_string),
+            Self::Client | Self::Peer { .. } => own_name.to_owned(),
+        };
+        name.chars().take(COMMON_NAME_SIZE_MAX).collect()
+    }
 }
 
 /// A new certificate with its key.
@@ -161,31 +185,16 @@ pub(super) fn certify_as(
     (validity, serial): (Validity, &[u8]),
 ) -> Result<CertificateDer<'static>, PkiError> {
     let failed = |error| sign_error("a certificate", &error);
-    let own_name = || identity.segments().next_back().unwrap_or("").to_owned();
-    let (display, usages) = match role {
-        Role::Server { hosts } => (
-            hosts.first().map_or("server".to_owned(), Host::to_string),
-            vec![ExtendedKeyUsagePurpose::ServerAuth],
-        ),
-        Role::Client => (own_name(), vec![ExtendedKeyUsagePurpose::ClientAuth]),
-        Role::Peer { .. } => (
-            own_name(),
-            vec![
-                ExtendedKeyUsagePurpose::ServerAuth,
-                ExtendedKeyUsagePurpose::ClientAuth,
-            ],
-        ),
-    };
+    let own_name = identity.segments().next_back().unwrap_or("");
     let mut params = CertificateParams::default();
-    let common_name: String = display.chars().take(COMMON_NAME_SIZE_MAX).collect();
     params.distinguished_name = DistinguishedName::new();
     params
         .distinguished_name
-        .push(DnType::CommonName, common_name);
+        .push(DnType::CommonName, role.common_name(own_name));
     params.subject_alt_names = alternative_names(role, identity).map_err(failed)?;
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = usages;
+    params.extended_key_usages = role.purposes();
     params.use_authority_key_identifier_extension = true;
     fill(&mut params, validity, serial)?;
     Ok(params.signed_by(key, issuer).map_err(failed)?.into())

@@ -10,7 +10,8 @@ use jiff::{SignedDuration, Timestamp};
 use rcgen::{KeyPair, PublicKeyData};
 use tempfile::TempDir;
 
-use super::add::{AddOptions, NewBearer, add};
+use super::add::{AddOptions, add};
+use super::bearer::{Holder, NewBearer};
 use super::crash_tests::{Fuse, copy, now, options, tree};
 use super::crl;
 use super::disk::Disk;
@@ -136,8 +137,10 @@ fn loads(dir: &Path, now: Timestamp, at: &str) {
 fn asked<'a>(dir: &'a Path, name: &'a str, again: bool) -> AddOptions<'a> {
     AddOptions {
         dir,
-        bearer: NewBearer::Client(name),
-        hosts: &[],
+        holder: Holder {
+            bearer: NewBearer::Client(name),
+            hosts: &[],
+        },
         days: 30,
         again,
     }

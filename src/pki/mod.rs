@@ -68,7 +68,8 @@ mod life_tests;
 #[cfg(test)]
 mod rotate_tests;
 
-pub use add::{AddOptions, NewBearer};
+pub use add::AddOptions;
+pub use bearer::{Holder, NewBearer};
 pub use bundle::{ListSource, Pick};
 pub use bundle_error::BundleError;
 pub use bundle_report::{BundleReport, CaChange, TrustedCa};
@@ -85,7 +86,7 @@ pub use list::{ListItem, ListReport, Standing};
 pub use reason::{Reason, ReasonError};
 pub use renew::{RenewOptions, Which};
 pub use report::{Item, PolicyItem, PolicyState, Report, SkippedHost, State};
-pub use request::{Holder, RequestError, RequestReport};
+pub use request::{RequestError, RequestReport};
 pub use revoke::Target;
 pub use rotate::NewCa;
 pub use rotate_report::{Action, CaItem, Leaf, RotationReport};
@@ -217,14 +218,18 @@ pub fn bundle_remove(dir: &Path, pick: Pick<'_>, now: Timestamp) -> Result<Bundl
 /// # Errors
 /// A name makes no sense, there is a certificate already and `reuse_key` is not set, or the file
 /// system fails.
-pub fn request(dir: &Path, holder: &Holder, reuse_key: bool) -> Result<RequestReport, PkiError> {
+pub fn request(
+    dir: &Path,
+    holder: Holder<'_>,
+    reuse_key: bool,
+) -> Result<RequestReport, PkiError> {
     request::make(&disk::Disk::new(), dir, holder, reuse_key)
 }
 
 /// Signs a certificate for the key of a request. Blocks.
 ///
 /// # Errors
-/// The request is no good or its key weak, the client has a certificate of another key, the CA
+/// The request is no good or its key weak, the name has a certificate of another key, the CA
 /// cannot sign, or the file system fails.
 pub fn sign(options: &SignOptions<'_>, now: Timestamp) -> Result<SignReport, PkiError> {
     sign::sign(&disk::Disk::new(), options, now)

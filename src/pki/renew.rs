@@ -8,7 +8,6 @@ use std::path::Path;
 use jiff::Timestamp;
 use rcgen::SubjectPublicKeyInfo;
 
-use super::add::role;
 use super::asked::check_days;
 use super::authority::Authority;
 use super::bearer::Bearer;
@@ -189,7 +188,7 @@ fn put_new(
     (bearer, old): (&Bearer, &Old),
 ) -> Result<Renewed, PkiError> {
     let issuer = authority.signer.as_ref().expect("the key is here");
-    let role = role(bearer, old.hosts()?);
+    let role = bearer.role(old.hosts()?);
     let identity = bearer.identity(&signer.domain);
     let days = options.days.unwrap_or_else(|| old.days());
     let validity = Validity::of_leaf(signer.now, days, authority.facts.validity)?;

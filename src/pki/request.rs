@@ -5,104 +5,28 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
-    KeyUsagePurpose, PublicKeyData,
+    CertificateParams, DistinguishedName, DnType, KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 use serde::Serialize;
 use thiserror::Error;
 
-use super::asked::check_count;
+use super::PkiError;
+use super::bearer::{Holder, Named};
 use super::csr::{self, spell_host};
 use super::disk::{self, Disk, Over};
-use super::issue::{self, COMMON_NAME_SIZE_MAX, Role, host_names, sha256, sign_error};
-use super::layout::{DIR_PUBLIC, Layout, PUBLIC, Pair, SECRET};
+use super::issue::{self, host_names, sha256, sign_error};
+use super::layout::{DIR_PUBLIC, Layout, PUBLIC, SECRET};
+use super::ledger::Kind;
 use super::lock;
-use super::name::{ClientName, Host};
+use super::name::Host;
 use super::report::path;
-use super::{HOSTS_MAX, PkiError};
 use crate::tls::pem;
-
-/// Whom a certificate is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Holder {
-    /// A client, by its name.
-    Client(String),
-    /// A server, by the names and addresses that clients reach it at.
-    Server(Vec<String>),
-}
-
-/// The same, checked.
-pub(super) enum Named {
-    Client(ClientName),
-    Server(Vec<Host>),
-}
-
-impl Named {
-    pub(super) fn parse(holder: &Holder) -> Result<Self, PkiError> {
-        match holder {
-            Holder::Client(name) => Ok(Self::Client(name.parse()?)),
-            Holder::Server(texts) => {
-                check_count("hosts", texts.len(), HOSTS_MAX)?;
-                let mut hosts: Vec<Host> = Vec::new();
-                for text in texts {
-                    let host = text.parse()?;
-                    if !hosts.contains(&host) {
-                        hosts.push(host);
-                    }
-                }
-                if hosts.is_empty() {
-                    return Err(PkiError::NoHosts);
-                }
-                Ok(Self::Server(hosts))
-            }
-        }
-    }
-
-    pub(super) fn pair(&self, layout: &Layout) -> Pair {
-        match self {
-            Self::Client(name) => layout.client(name),
-            Self::Server(_) => layout.server(),
-        }
-    }
-
-    pub(super) fn role(&self) -> Role {
-        match self {
-            Self::Client(_) => Role::Client,
-            Self::Server(hosts) => Role::Server {
-                hosts: hosts.clone(),
-            },
-        }
-    }
-
-    /// As it is shown: `server`, or the client's name.
-    pub(super) fn name(&self) -> String {
-        match self {
-            Self::Client(name) => name.to_string(),
-            Self::Server(_) => "server".to_owned(),
-        }
-    }
-
-    fn common_name(&self) -> String {
-        let name = match self {
-            Self::Client(name) => name.to_string(),
-            Self::Server(hosts) => hosts.first().map_or_else(String::new, Host::to_string),
-        };
-        name.chars().take(COMMON_NAME_SIZE_MAX).collect()
-    }
-
-    fn hosts(&self) -> &[Host] {
-        match self {
-            Self::Client(_) => &[],
-            Self::Server(hosts) => hosts,
-        }
-    }
-}
 
 /// Why no request is made.
 #[derive(Debug, Error)]
 pub enum RequestError {
     #[error("{} is where certificates are signed: its keys need no request", dir.display())]
-    Signer { dir: PathBuf, name: String },
+    Signer { dir: PathBuf, flags: String },
     #[error("{} is there already", path.display())]
     There { path: PathBuf },
 }
@@ -110,8 +34,8 @@ pub enum RequestError {
 impl RequestError {
     pub(super) fn hint(&self) -> String {
         match self {
-            Self::Signer { name, .. } => {
-                format!("make it here: fsvc certs add {name}; or choose another --dir")
+            Self::Signer { flags, .. } => {
+                format!("make it here: fsvc certs add {flags}; or choose another --dir")
             }
             Self::There { .. } => "ask for a new certificate of the same key with --reuse-key, or \
                                    make a new key in another --dir"
@@ -123,8 +47,9 @@ impl RequestError {
 /// A request that was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RequestReport {
-    /// `server`, or the client's name.
+    /// `server`, or the name of the client, server or peer.
     pub name: String,
+    pub kind: Kind,
     #[serde(serialize_with = "path")]
     pub request: PathBuf,
     #[serde(serialize_with = "path")]
@@ -137,6 +62,9 @@ pub struct RequestReport {
     #[serde(serialize_with = "path")]
     pub certificate: PathBuf,
     pub hosts: Vec<Host>,
+    /// The flags of `fsvc certs sign` for it.
+    #[serde(skip)]
+    flags: String,
     /// SHA-256 of the public key.
     pub public_key_sha256: String,
 }
@@ -145,29 +73,24 @@ pub struct RequestReport {
 pub(super) fn make(
     disk: &Disk,
     dir: &Path,
-    holder: &Holder,
+    holder: Holder<'_>,
     reuse_key: bool,
 ) -> Result<RequestReport, PkiError> {
     let named = Named::parse(holder)?;
     let layout = Layout::new(dir)?;
     if disk::is_dir(layout.dir())? && disk::is_dir(&layout.private())? {
-        let flag = match &named {
-            Named::Client(name) => format!("--client {name}"),
-            Named::Server(hosts) => format!("--server --host {}", hosts[0]),
-        };
-        let dir = dir.to_owned();
-        return Err(RequestError::Signer { dir, name: flag }.into());
+        let (dir, flags) = (dir.to_owned(), named.flags());
+        return Err(RequestError::Signer { dir, flags }.into());
     }
     disk.make_dir(layout.dir(), DIR_PUBLIC)?;
     disk::check_owner(layout.dir(), false)?;
     let _lock = lock::take_dir(layout.dir(), lock::WAIT)?;
-    if matches!(named, Named::Client(_)) {
-        disk.make_dir(&layout.clients(), DIR_PUBLIC)?;
+    if let Some(dir) = named.bearer.directory(&layout) {
+        disk.make_dir(&dir, DIR_PUBLIC)?;
+        disk.sweep(&dir)?;
     }
-    for dir in [layout.dir(), &layout.clients()] {
-        disk.sweep(dir)?;
-    }
-    let pair = named.pair(&layout);
+    disk.sweep(layout.dir())?;
+    let pair = named.bearer.pair(&layout);
     if disk::is_file(&pair.certificate)? && !reuse_key {
         let path = pair.certificate;
         return Err(RequestError::There { path }.into());
@@ -181,13 +104,15 @@ pub(super) fn make(
         disk.write(&path, text.as_bytes(), PUBLIC, Over::Old)?;
     }
     Ok(RequestReport {
-        name: named.name(),
+        name: named.bearer.name().to_owned(),
+        kind: named.bearer.kind(),
         request: path,
         key: pair.key,
         new_key,
         new_request,
         certificate: pair.certificate,
-        hosts: named.hosts().to_vec(),
+        flags: named.flags(),
+        hosts: named.hosts,
         public_key_sha256: sha256(&public_key),
     })
 }
@@ -215,11 +140,15 @@ fn is_request_for(path: &Path, public_key: &[u8], named: &Named) -> Result<bool,
     let Ok(der) = pem::read_request(path) else {
         return Ok(false);
     };
-    let wanted: Vec<String> = named.hosts().iter().map(spell_host).collect();
-    let subject = format!("CN={}", named.common_name());
+    let wanted: Vec<String> = named.hosts.iter().map(spell_host).collect();
+    let subject = format!("CN={}", common_name(named));
     Ok(csr::read(&der).is_ok_and(|csr| {
         csr.public_key == public_key && csr.asked.names == wanted && csr.asked.subject == subject
     }))
+}
+
+fn common_name(named: &Named) -> String {
+    named.role().common_name(named.bearer.name())
 }
 
 fn render(named: &Named, key: &KeyPair) -> Result<String, PkiError> {
@@ -228,13 +157,10 @@ fn render(named: &Named, key: &KeyPair) -> Result<String, PkiError> {
     params.distinguished_name = DistinguishedName::new();
     params
         .distinguished_name
-        .push(DnType::CommonName, named.common_name());
-    params.subject_alt_names = host_names(named.hosts()).map_err(failed)?;
+        .push(DnType::CommonName, common_name(named));
+    params.subject_alt_names = host_names(&named.hosts).map_err(failed)?;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![match named {
-        Named::Client(_) => ExtendedKeyUsagePurpose::ClientAuth,
-        Named::Server(_) => ExtendedKeyUsagePurpose::ServerAuth,
-    }];
+    params.extended_key_usages = named.role().purposes();
     let request = params.serialize_request(key).map_err(failed)?;
     request.pem().map_err(failed)
 }
@@ -243,21 +169,12 @@ impl RequestReport {
     /// The report for people.
     pub fn render(&self) -> String {
         let made = |is_new: bool| if is_new { "made" } else { "kept" };
-        let who = if self.name == "server" {
-            let hosts: Vec<String> = self
-                .hosts
-                .iter()
-                .map(|host| format!(" --host {host}"))
-                .collect();
-            format!("--server{}", hosts.concat())
-        } else {
-            format!("--client {}", self.name)
-        };
+        let flags = &self.flags;
         format!(
             "  request  {}   {}: send it to whoever signs\n  \
                key      {}   {}: it stays here\n           \
                         public key sha256 {}\n\n\
-             Sign it:    fsvc certs sign {} {who}\n\
+             Sign it:    fsvc certs sign {} {flags}\n\
              Put back:   the certificate as {}, with ca.pem beside it\n",
             self.request.display(),
             made(self.new_request),

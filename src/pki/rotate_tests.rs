@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::bundle::{Bundle, ListSource, Pick};
 use super::crash_tests::{Fuse, copy, now, options, tree};
 use super::disk::Disk;
-use super::request::Holder;
+use super::bearer::{Holder, NewBearer};
 use super::rotate::{Change, NewCa};
 use super::rotate_report::RotationReport;
 use super::rotation::Phase;
@@ -231,14 +231,17 @@ fn moving_the_certificates_over_may_end_anywhere() {
 #[test]
 fn a_signature_may_end_anywhere() {
     let (scratch, before) = place(|_| {});
-    let holder = Holder::Client("carol".to_owned());
+    let holder = Holder {
+        bearer: NewBearer::Client("carol"),
+        hosts: &[],
+    };
     let far = scratch.path().join("far");
-    let request = super::request::make(&Disk::new(), &far, &holder, false).unwrap();
+    let request = super::request::make(&Disk::new(), &far, holder, false).unwrap();
     let act = |dir: &Path, disk: &Disk| {
         let options = SignOptions {
             dir,
             request: &request.request,
-            holder: &holder,
+            holder: holder,
             days: 30,
             out: None,
             again: false,
@@ -287,15 +290,18 @@ fn a_change_of_the_bundle_may_end_anywhere() {
 
 #[test]
 fn a_request_may_end_anywhere() {
-    let holder = Holder::Client("carol".to_owned());
+    let holder = Holder {
+        bearer: NewBearer::Client("carol"),
+        hosts: &[],
+    };
     for steps in 0.. {
         let scratch = tempfile::tempdir().unwrap();
         let dir = scratch.path().join("far");
         let mut disk = Disk::new();
         disk.fuse = Fuse::kill_after(steps);
-        let made = super::request::make(&disk, &dir, &holder, false);
+        let made = super::request::make(&disk, &dir, holder, false);
         let key = fs::read(dir.join("clients/carol-key.pem")).ok();
-        let report = super::request::make(&Disk::new(), &dir, &holder, false).unwrap();
+        let report = super::request::make(&Disk::new(), &dir, holder, false).unwrap();
         let after = fs::read(&report.key).unwrap();
         assert!(key.is_none_or(|key| key == after), "a key was overwritten");
         if made.is_ok() {

@@ -6,27 +6,22 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rcgen::{Issuer, KeyPair, SubjectPublicKeyInfo};
+use rcgen::SubjectPublicKeyInfo;
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 
-use super::asked::{check_days, whole_second};
-use super::authority::{self, Authority, Found};
+use super::asked::check_days;
+use super::bearer::{Bearer, Holder, Named};
 use super::csr::{self, Csr, CsrError, Granted};
 use super::disk::{self, Disk, Over};
 use super::inspect;
 use super::issue::{self, Role, Validity, fingerprint, sha256};
-use super::layout::{DIR_PUBLIC, Layout, PUBLIC, Pair};
+use super::layout::{DIR_PUBLIC, PUBLIC, Pair};
 use super::leaf;
-use super::ledger::{Kind, Ledger, Record};
-use super::lock::{self, Lock};
-use super::name::{Host, TrustDomain};
-use super::policy_plan::PolicyPlan;
-use super::report::PolicyItem;
-use super::request::{Holder, Named};
-use super::rotation::RotationError;
-use super::run::found_clients;
+use super::ledger::Record;
+use super::name::Host;
 use super::sign_report::SignReport;
+use super::signer::Signer;
 use super::trusted::certificate_pem;
 use super::{ErrorKind, PkiError};
 use crate::identity::SpiffeId;
@@ -38,12 +33,12 @@ pub struct SignOptions<'a> {
     pub dir: &'a Path,
     /// The file of the request.
     pub request: &'a Path,
-    pub holder: &'a Holder,
+    pub holder: Holder<'a>,
     /// Days that the certificate is valid, cut short by the end of the CA.
     pub days: u32,
     /// Where the certificate goes, if not to its place in the directory.
     pub out: Option<&'a Path>,
-    /// Whether the client may have a certificate of another key that is in force.
+    /// Whether the name may have a certificate of another key that is in force.
     pub again: bool,
 }
 
@@ -82,17 +77,6 @@ impl SignError {
     }
 }
 
-/// The signer at work.
-struct Desk<'a> {
-    disk: &'a Disk,
-    layout: Layout,
-    authority: Authority,
-    ledger: Ledger,
-    domain: TrustDomain,
-    now: Timestamp,
-    _lock: Lock,
-}
-
 /// See [`super::sign`].
 pub(super) fn sign(
     disk: &Disk,
@@ -101,179 +85,115 @@ pub(super) fn sign(
 ) -> Result<SignReport, PkiError> {
     check_days("--days", options.days)?;
     let named = Named::parse(options.holder)?;
+    let bearer = &named.bearer;
     let der = pem::read_request(options.request)?;
     let csr = csr::read(&der).map_err(|fault| CsrError::new(options.request, fault))?;
-    let mut signer = Desk::open(disk, options.dir, now)?;
-    signer.settle(options, &named, csr)
+    let mut signer = Signer::open(disk, options.dir, now)?;
+    signer.complete_lists()?;
+
+    let role = named.role();
+    let identity = bearer.identity(&signer.domain);
+    let key_sha256 = sha256(&csr.public_key);
+    // The server of the directory may run on several machines, each with a key of its own.
+    if *bearer != Bearer::Main && !options.again {
+        refuse_second(&signer, bearer, &key_sha256)?;
+    }
+    let pair = bearer.pair(&signer.layout);
+    let target = target_of(options, &pair, &csr)?;
+    let notes = notes(&signer, &identity, &key_sha256);
+    let authority =
+        signer.authority(|| format!("{} must be signed", options.request.display()))?;
+    let policy = signer.grant(bearer)?;
+
+    let issuer = authority.signer.as_ref().expect("the key is here");
+    let validity = Validity::of_leaf(signer.now, options.days, authority.facts.validity)?;
+    let key = SubjectPublicKeyInfo::from_der(&csr.public_key)
+        .map_err(|error| issue::sign_error("a certificate", &error))?;
+    let der = issue::certify(issuer, &key, &role, &identity, validity)?;
+    let facts = inspect::facts(&target, &der)?;
+    let record = Record::issued(bearer.kind(), &der, &facts, &authority.facts.serial);
+    signer.ledger.add(disk, record)?;
+    put(&signer, options, (bearer, pair), (&target, &der))?;
+    let granted = granted(&der, &role, &identity);
+    Ok(SignReport {
+        name: bearer.name().to_owned(),
+        kind: bearer.kind(),
+        certificate: target,
+        hosts: facts.hosts,
+        serial: facts.serial,
+        ca: authority.facts.serial,
+        expires_at: facts.validity.not_after,
+        sha256: fingerprint(&der),
+        public_key_sha256: key_sha256,
+        key_kind: csr.key_kind,
+        dropped: csr.asked.dropped(&granted),
+        asked: csr.asked,
+        identity,
+        policy,
+        notes,
+    })
 }
 
-impl<'a> Desk<'a> {
-    fn open(disk: &'a Disk, dir: &Path, now: Timestamp) -> Result<Self, PkiError> {
-        let layout = Layout::new(dir)?;
-        let no_ca = || RotationError::NoCa {
-            dir: dir.to_owned(),
-        };
-        if !disk::is_dir(layout.dir())? || !disk::is_dir(&layout.private())? {
-            return Err(no_ca().into());
+/// Gives the certificate its file name.
+fn put(
+    signer: &Signer<'_>,
+    options: &SignOptions<'_>,
+    (bearer, pair): (&Bearer, Pair),
+    (target, der): (&Path, &CertificateDer<'_>),
+) -> Result<(), PkiError> {
+    let (disk, layout) = (signer.disk, &signer.layout);
+    let is_own_place = options.out.is_none();
+    let over = if disk::is_file(target)? {
+        if is_own_place {
+            leaf::archive(disk, layout, &pair)?;
         }
-        disk::check_owner(layout.dir(), false)?;
-        disk::check_owner(&layout.private(), true)?;
-        let lock = lock::take(&layout.lock(), lock::WAIT)?;
-        leaf::mend_all(disk, &layout)?;
-        let now = whole_second(now);
-        let ledger = Ledger::read(&layout.ledger())?.ok_or_else(|| PkiError::LedgerLost {
-            path: layout.ledger(),
-        })?;
-        let Found::Authority(authority) = authority::find(&layout, Some(&ledger), now)? else {
-            return Err(no_ca().into());
-        };
-        let domain = ledger.ca().and_then(|ca| ca.trust_domain.as_deref());
-        let domain = domain.ok_or_else(no_ca)?.parse()?;
-        Ok(Self {
-            disk,
-            layout,
-            authority: *authority,
-            ledger,
-            domain,
-            now,
-            _lock: lock,
-        })
+        Over::Old
+    } else {
+        Over::Nothing
+    };
+    if is_own_place && let Some(dir) = bearer.directory(layout) {
+        disk.make_dir(&dir, DIR_PUBLIC)?;
     }
+    disk.write(target, certificate_pem(der).as_bytes(), PUBLIC, over)
+}
 
-    fn settle(
-        &mut self,
-        options: &SignOptions<'_>,
-        named: &Named,
-        csr: Csr,
-    ) -> Result<SignReport, PkiError> {
-        let role = named.role();
-        let (identity, kind) = match named {
-            Named::Client(name) => (self.domain.client(name), Kind::Client),
-            Named::Server(_) => (self.domain.server(), Kind::Server),
-        };
-        let key_sha256 = sha256(&csr.public_key);
-        if kind == Kind::Client && !options.again {
-            self.refuse_second(&identity, &key_sha256)?;
+/// One key a name, unless the operator says otherwise: a name that is given twice by mistake makes
+/// two people one.
+fn refuse_second(
+    signer: &Signer<'_>,
+    bearer: &Bearer,
+    key_sha256: &str,
+) -> Result<(), PkiError> {
+    let mut others = signer.records_of(bearer);
+    others.retain(|record| record.is_in_force(signer.now));
+    if others
+        .iter()
+        .any(|record| record.public_key_sha256 == key_sha256)
+    {
+        return Ok(());
+    }
+    match others.pop() {
+        None => Ok(()),
+        Some(record) => Err(SignError::Again {
+            identity: bearer.identity(&signer.domain),
+            serial: record.serial.clone(),
+            until: record.not_after,
         }
-        let pair = named.pair(&self.layout);
-        let target = target_of(options, &pair, &csr)?;
-        let notes = self.notes(&identity, &key_sha256);
-        self.signer(options)?;
-        let policy = self.grant(named)?;
-
-        let der = self.certify(options, &role, &identity, &csr)?;
-        let facts = inspect::facts(&target, &der)?;
-        let record = Record::issued(kind, &der, &facts, &self.authority.facts.serial);
-        self.ledger.add(self.disk, record)?;
-        let over = if disk::is_file(&target)? {
-            if options.out.is_none() {
-                let certificate = target.clone();
-                let key = pair.key;
-                leaf::archive(self.disk, &self.layout, &Pair { certificate, key })?;
-            }
-            Over::Old
-        } else {
-            Over::Nothing
-        };
-        if kind == Kind::Client && options.out.is_none() {
-            self.disk.make_dir(&self.layout.clients(), DIR_PUBLIC)?;
-        }
-        let text = certificate_pem(&der);
-        self.disk.write(&target, text.as_bytes(), PUBLIC, over)?;
-        let granted = granted(&der, &role, &identity);
-        Ok(SignReport {
-            name: named.name(),
-            certificate: target,
-            hosts: facts.hosts,
-            serial: facts.serial,
-            ca: self.authority.facts.serial.clone(),
-            expires_at: facts.validity.not_after,
-            sha256: fingerprint(&der),
-            public_key_sha256: key_sha256,
-            key_kind: csr.key_kind,
-            dropped: csr.asked.dropped(&granted),
-            asked: csr.asked,
-            identity,
-            policy,
-            notes,
-        })
+        .into()),
     }
+}
 
-    /// Gives a new client what the starter policy gives to each.
-    fn grant(&self, named: &Named) -> Result<Option<PolicyItem>, PkiError> {
-        let Named::Client(name) = named else {
-            return Ok(None);
-        };
-        let before = found_clients(&self.layout)?;
-        let mut wanted = before.clone();
-        if !wanted.contains(name) {
-            wanted.push(name.clone());
-        }
-        let plan = PolicyPlan::new(&self.layout, &self.domain, true, &before, &wanted)?;
-        plan.settle(self.disk, &self.layout).map(Some)
-    }
-
-    fn signer(&self, options: &SignOptions<'_>) -> Result<&Issuer<'static, KeyPair>, PkiError> {
-        let signer = self.authority.signer.as_ref();
-        signer.ok_or_else(|| PkiError::NoCaKey {
-            key: self.layout.ca_key(),
-            needed: format!("{} must be signed", options.request.display()),
-        })
-    }
-
-    fn certify(
-        &self,
-        options: &SignOptions<'_>,
-        role: &Role,
-        identity: &SpiffeId,
-        csr: &Csr,
-    ) -> Result<CertificateDer<'static>, PkiError> {
-        let signer = self.signer(options)?;
-        let validity = Validity::of_leaf(self.now, options.days, self.authority.facts.validity)?;
-        let key = SubjectPublicKeyInfo::from_der(&csr.public_key)
-            .map_err(|error| issue::sign_error("a certificate", &error))?;
-        issue::certify(signer, &key, role, identity, validity)
-    }
-
-    /// One key a client, unless the operator says otherwise: a name that is given twice by mistake
-    /// makes two people one.
-    fn refuse_second(&self, identity: &SpiffeId, key_sha256: &str) -> Result<(), PkiError> {
-        let records = self.ledger.records().iter();
-        let of_client = |record: &&Record| {
-            record.identity.as_deref() == Some(identity.as_str()) && record.is_in_force(self.now)
-        };
-        let mut others: Vec<&Record> = records.filter(of_client).collect();
-        if others
-            .iter()
-            .any(|record| record.public_key_sha256 == key_sha256)
-        {
-            return Ok(());
-        }
-        match others.pop() {
-            None => Ok(()),
-            Some(record) => Err(SignError::Again {
-                identity: identity.clone(),
-                serial: record.serial.clone(),
-                until: record.not_after,
-            }
-            .into()),
-        }
-    }
-
-    fn notes(&self, identity: &SpiffeId, key_sha256: &str) -> Vec<String> {
-        let mut others: Vec<&str> = self
-            .ledger
-            .records()
-            .iter()
-            .filter(|record| record.public_key_sha256 == key_sha256)
-            .filter_map(|record| record.identity.as_deref())
-            .filter(|other| *other != identity.as_str())
-            .collect();
-        others.sort_unstable();
-        others.dedup();
-        let note = |other| format!("the same key has a certificate for {other}");
-        others.into_iter().map(note).collect()
-    }
+fn notes(signer: &Signer<'_>, identity: &SpiffeId, key_sha256: &str) -> Vec<String> {
+    let records = signer.ledger.records().iter();
+    let mut others: Vec<&str> = records
+        .filter(|record| record.public_key_sha256 == key_sha256)
+        .filter_map(|record| record.identity.as_deref())
+        .filter(|other| *other != identity.as_str())
+        .collect();
+    others.sort_unstable();
+    others.dedup();
+    let note = |other| format!("the same key has a certificate for {other}");
+    others.into_iter().map(note).collect()
 }
 
 /// What the certificate says, in the words of a request.

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::csr::Asked;
+use super::ledger::Kind;
 use super::name::Host;
 use super::report::{PolicyItem, PolicyState, path};
 use crate::identity::SpiffeId;
@@ -16,8 +17,9 @@ use crate::identity::SpiffeId;
 /// A request that was signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SignReport {
-    /// `server`, or the client's name.
+    /// `server`, or the name of the client, server or peer.
     pub name: String,
+    pub kind: Kind,
     #[serde(serialize_with = "path")]
     pub certificate: PathBuf,
     pub identity: SpiffeId,
@@ -47,11 +49,7 @@ impl SignReport {
             "  {:<8} {}   made for the {} key of the request\n           \
                         id {}   expires {}\n           \
                         serial {}   public key sha256 {}\n",
-            if self.name == "server" {
-                "server"
-            } else {
-                "client"
-            },
+            self.kind.text(),
             self.certificate.display(),
             self.key_kind,
             self.identity,

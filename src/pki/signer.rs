@@ -20,7 +20,10 @@ use super::ledger::{Kind, Ledger, Record};
 use super::life_error::LifeError;
 use super::lock::{self, Lock};
 use super::name::TrustDomain;
+use super::policy_plan::PolicyPlan;
+use super::report::PolicyItem;
 use super::rotation::{CaFiles, Rotation, RotationError};
+use super::run::found_clients;
 use crate::tls::pem;
 
 /// An open directory.
@@ -114,6 +117,20 @@ impl<'a> Signer<'a> {
             }
             .into()),
         }
+    }
+
+    /// Gives a new client what the starter policy gives to each.
+    pub(super) fn grant(&self, bearer: &Bearer) -> Result<Option<PolicyItem>, PkiError> {
+        let Bearer::Client(name) = bearer else {
+            return Ok(None);
+        };
+        let before = found_clients(&self.layout)?;
+        let mut wanted = before.clone();
+        if !wanted.contains(name) {
+            wanted.push(name.clone());
+        }
+        let plan = PolicyPlan::new(&self.layout, &self.domain, true, &before, &wanted)?;
+        plan.settle(self.disk, &self.layout).map(Some)
     }
 
     /// All certificates of one, oldest first.

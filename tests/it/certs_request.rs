@@ -162,6 +162,62 @@ fn a_server_gets_the_hosts_of_the_flags() {
 }
 
 #[test]
+fn peers_and_other_servers_keep_their_keys_too() {
+    let desk = Desk::new();
+    for (holder, file, purposes) in [
+        (
+            ["--peer", "node-1", "--host", "node-1.internal"],
+            "peers/node-1",
+            &["sslserver", "sslclient"][..],
+        ),
+        (
+            ["--server", "web", "--host", "web.internal"],
+            "servers/web",
+            &["sslserver"],
+        ),
+    ] {
+        let kind = &holder[0][2..];
+        let said = desk.ok(&[&["request", "--dir", "far"], &holder[..]].concat());
+        let again = format!("fsvc certs sign {}.csr {}", holder[1], holder.join(" "));
+        assert!(said.contains(&again), "{said}");
+        let request = format!("far/{file}.csr");
+        let signed = desk.ok(&[&["sign", &request, "--json"], &holder[..]].concat());
+        let report: Value = serde_json::from_str(&signed).unwrap();
+        assert_eq!(report["kind"], kind);
+        assert_eq!(report["dropped"], serde_json::json!([]), "{signed}");
+        assert_eq!(
+            report["identity"],
+            format!("spiffe://test.internal/{kind}/{}", holder[1])
+        );
+        let certificate = format!("certs/{file}.pem");
+        for purpose in purposes {
+            let verified = desk.openssl(&[
+                "verify",
+                "-x509_strict",
+                "-purpose",
+                purpose,
+                "-CAfile",
+                "certs/ca.pem",
+                &certificate,
+            ]);
+            assert!(verified.contains("OK"), "{verified}");
+        }
+        // The key is not here: who has it asks again, and the same name is not given to another.
+        let stderr = desk.fails(3, &["renew", holder[1]]);
+        assert!(stderr.contains("certs sign"), "{stderr}");
+        desk.ok(&[&["sign", &request], &holder[..]].concat());
+        desk.ask("other.csr", |_| {});
+        let other = [&["sign", "other.csr", "--out", "x.pem"], &holder[..]].concat();
+        let stderr = desk.fails(3, &other);
+        assert!(
+            stderr.contains("has a certificate of another key"),
+            "{stderr}"
+        );
+    }
+    desk.fails(2, &["request", "--dir", "far", "--peer", "node-2"]);
+}
+
+#[test]
 fn a_request_is_kept_and_its_key_is_never_made_twice() {
     let desk = Desk::new();
     let request = ["request", "--client", "carol", "--dir", "far"];
