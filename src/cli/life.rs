@@ -55,6 +55,7 @@ fn renew(flags: &RenewFlags, now: Timestamp) -> Exit {
         window: flags.window.or(usual),
         reuse_key: flags.reuse_key,
         days: flags.days,
+        revoke_old_after: flags.revoke_old_after,
     };
     let renewed = pki::renew(&options, now);
     end(

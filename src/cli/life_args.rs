@@ -1,10 +1,12 @@
 //! The flags of what is done with single certificates: add, renew, revoke, list, show, check.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::ca_args::{CaCommand, HolderFlags, Place};
+use super::durations::patience;
 use crate::pki::{Reason, Window};
 
 /// What is done with certificates.
@@ -71,6 +73,10 @@ pub(super) struct RenewFlags {
     /// Keep the key
     #[arg(long)]
     pub(super) reuse_key: bool,
+    /// Revoke the old certificates after this time: done by the next command here that signs, such as
+    /// renew --all of a timer
+    #[arg(long, value_name = "TIME", value_parser = patience)]
+    pub(super) revoke_old_after: Option<Duration>,
     /// Days that the new certificates are valid [default: as long as the old ones]
     #[arg(long)]
     pub(super) days: Option<u32>,

@@ -38,6 +38,9 @@ pub(super) struct Record {
     /// The serial number of the one whose files it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) replaces: Option<String>,
+    /// When that one is to be revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) replaced_until: Option<Timestamp>,
     /// That it is not good any more, by a later line.
     #[serde(skip)]
     pub(super) revocation: Option<Revocation>,
@@ -212,6 +215,7 @@ mod tests {
             ca: String::new(),
             trust_domain: None,
             replaces: None,
+            replaced_until: None,
             revocation: None,
         }
     }

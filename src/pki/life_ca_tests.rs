@@ -1,8 +1,11 @@
 //! Revocations and renewals while a CA gives way to another, and after its end.
 
-use super::crash_tests::now;
+use std::time::Duration;
+
+use super::crash_tests::{Fuse, copy, now};
 use super::crl;
 use super::disk::Disk;
+use super::inspect;
 use super::life_tests::{after, place, revoked};
 use super::reason::Reason;
 use super::renew::{RenewOptions, Which, renew};
@@ -41,6 +44,7 @@ fn the_list_of_another_ca_stays_as_it_is() {
         window: None,
         reuse_key: false,
         days: None,
+        revoke_old_after: None,
     };
     let old = renew(&Disk::new(), &options, now()).unwrap().renewed[0].clone();
     let report = revoke(
@@ -75,6 +79,7 @@ fn what_an_old_ca_signed_is_out_with_it_and_no_way_in_the_way() {
         window: Some("1%".parse().unwrap()),
         reuse_key: false,
         days: None,
+        revoke_old_after: None,
     };
     let first = renew(&Disk::new(), &options, now()).unwrap();
     assert_eq!(first.renewed.len(), 2);
@@ -112,6 +117,7 @@ fn an_expired_ca_revokes_and_does_not_sign() {
         window: None,
         reuse_key: false,
         days: None,
+        revoke_old_after: None,
     };
     let error = renew(&Disk::new(), &options, late).unwrap_err();
     assert!(matches!(error, PkiError::CaExpired { .. }), "{error}");
@@ -123,4 +129,50 @@ fn an_expired_ca_revokes_and_does_not_sign() {
     let target = Target::Serial(&serial);
     revoke(&Disk::new(), &dir, target, Reason::Unspecified, late).unwrap();
     assert_eq!(revoked(&dir).len(), 1);
+}
+
+/// The old one is good for a while, and its end needs nobody who remembers it: unless the new one
+/// never came to its files.
+#[test]
+fn an_old_certificate_is_revoked_in_time_but_never_the_one_in_use() {
+    let (_scratch, before) = place();
+    let mut in_use = 0;
+    for steps in 0.. {
+        let scratch = tempfile::tempdir().unwrap();
+        let dir = scratch.path().join("certs");
+        copy(&before, &dir);
+        let mut disk = Disk::new();
+        disk.fuse = Fuse::kill_after(steps);
+        let mut options = RenewOptions {
+            dir: &dir,
+            which: Which::Name("dev"),
+            window: None,
+            reuse_key: false,
+            days: None,
+            revoke_old_after: Some(Duration::from_secs(24 * 60 * 60)),
+        };
+        let is_done = renew(&disk, &options, now()).is_ok();
+        // What a timer does; there is nothing for it to renew.
+        options.which = Which::All;
+        options.window = Some("1%".parse().unwrap());
+        options.revoke_old_after = None;
+        renew(&Disk::new(), &options, now()).unwrap();
+        assert!(revoked(&dir).is_empty(), "step {steps}");
+        renew(&Disk::new(), &options, after(2)).unwrap();
+        let listed = super::list(&dir, None, after(2)).unwrap().certificates;
+        let mine: Vec<_> = listed.iter().filter(|item| item.name == "dev").collect();
+        let path = dir.join("clients/dev.pem");
+        let chain = pem::read_certificates(&path).unwrap();
+        let serial = inspect::facts(&path, &chain[0]).unwrap().serial;
+        let used = mine.iter().find(|item| item.serial == serial).unwrap();
+        assert!(used.revoked_at.is_none(), "step {steps}");
+        in_use += usize::from(mine.len() == 2 && serial == mine[0].serial);
+        if is_done {
+            assert_eq!(mine[0].status, Standing::Revoked);
+            assert_eq!(mine[0].reason, Some(Reason::Superseded));
+            assert_eq!(revoked(&dir).len(), 1);
+            assert!(in_use > 0, "no step left the old one in use");
+            return;
+        }
+    }
 }

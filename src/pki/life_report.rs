@@ -64,6 +64,9 @@ pub struct Renewed {
     pub identity: SpiffeId,
     pub old_serial: String,
     pub old_expires_at: Timestamp,
+    /// When the old one is to be revoked, if before its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_revoked_after: Option<Timestamp>,
     pub serial: String,
     /// Serial number of the CA.
     pub ca: String,
@@ -209,6 +212,13 @@ impl RenewReport {
                 item.expires_at,
                 item.old_expires_at,
             );
+            if let Some(at) = item.old_revoked_after {
+                let _ = writeln!(
+                    text,
+                    "           the old one is revoked by the first fsvc certs add, renew, revoke or \
+                     sign after {at}"
+                );
+            }
         }
         for item in &self.skipped {
             let _ = writeln!(text, "  left     {}: {}", item.name, item.reason);

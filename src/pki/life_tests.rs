@@ -193,6 +193,7 @@ fn a_renewal_of_all_may_end_anywhere() {
                 window: None,
                 reuse_key,
                 days: None,
+                revoke_old_after: None,
             };
             renew(disk, &options, late).map(drop)
         };
@@ -264,6 +265,7 @@ fn a_full_disk_leaves_pairs_that_fit() {
             window: None,
             reuse_key: false,
             days: None,
+            revoke_old_after: None,
         };
         let is_done = renew(&disk, &options, now()).is_ok();
         renew(&Disk::new(), &options, now()).unwrap();

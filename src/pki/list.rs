@@ -66,6 +66,9 @@ pub struct ListItem {
     /// The serial number of the one whose files it took.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaces: Option<String>,
+    /// When it is to be revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_after: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,8 +128,8 @@ pub(super) fn list(
             is_in_use && window.holds(life, now)
         })
     };
-    let records = records.iter().filter(is_wanted);
-    let certificates = records.map(|record| {
+    let wanted = records.iter().filter(is_wanted);
+    let certificates = wanted.map(|record| {
         let standing = Standing::of(record, is_replaced(record), now);
         let is_untrusted = !cas.contains(&record.ca);
         let counts = matches!(standing, Standing::Valid | Standing::Archived);
@@ -135,7 +138,8 @@ pub(super) fn list(
         } else {
             standing
         };
-        item(record, standing, now)
+        let revoked_after = counts.then(|| replaced_until(records, record)).flatten();
+        item(record, (standing, revoked_after), now)
     });
     Ok(ListReport {
         dir: dir.to_owned(),
@@ -145,7 +149,18 @@ pub(super) fn list(
     })
 }
 
-fn item(record: &Record, status: Standing, now: Timestamp) -> ListItem {
+/// When its successor ends the time of a certificate.
+fn replaced_until(records: &[Record], old: &Record) -> Option<Timestamp> {
+    let new = records.iter().filter(|new| new.identity == old.identity);
+    let new = new.filter(|new| new.replaces.as_ref() == Some(&old.serial));
+    new.filter_map(|new| new.replaced_until).min()
+}
+
+fn item(
+    record: &Record,
+    (status, revoked_after): (Standing, Option<Timestamp>),
+    now: Timestamp,
+) -> ListItem {
     let identity = record.identity.clone();
     let bearer = identity.as_deref().and_then(Bearer::of);
     let name = match (record.kind, bearer) {
@@ -166,6 +181,7 @@ fn item(record: &Record, status: Standing, now: Timestamp) -> ListItem {
         days_left: days_left(record.not_after, now),
         status,
         replaces: record.replaces.clone(),
+        revoked_after,
         revoked_at: revocation.map(|revocation| revocation.at),
         reason: revocation.map(|revocation| revocation.reason),
         sha256: record.certificate_sha256.clone(),
@@ -193,8 +209,9 @@ impl ListReport {
         );
         for item in &self.certificates {
             let ca = item.ca.get(..CA_SHOWN).unwrap_or(&item.ca);
-            let why = match (item.revoked_at, item.reason) {
-                (Some(at), Some(reason)) => format!(" {at} ({reason})"),
+            let why = match (item.revoked_at, item.reason, item.revoked_after) {
+                (Some(at), Some(reason), _) => format!(" {at} ({reason})"),
+                (.., Some(after)) => format!(", to be revoked after {after}"),
                 _ => String::new(),
             };
             let _ = writeln!(

@@ -218,11 +218,7 @@ pub fn bundle_remove(dir: &Path, pick: Pick<'_>, now: Timestamp) -> Result<Bundl
 /// # Errors
 /// A name makes no sense, there is a certificate already and `reuse_key` is not set, or the file
 /// system fails.
-pub fn request(
-    dir: &Path,
-    holder: Holder<'_>,
-    reuse_key: bool,
-) -> Result<RequestReport, PkiError> {
+pub fn request(dir: &Path, holder: Holder<'_>, reuse_key: bool) -> Result<RequestReport, PkiError> {
     request::make(&disk::Disk::new(), dir, holder, reuse_key)
 }
 

@@ -25,6 +25,7 @@ impl Record {
             ca: ca.to_owned(),
             trust_domain: None,
             replaces: None,
+            replaced_until: None,
             revocation: None,
         }
     }

@@ -4,6 +4,7 @@
 //! the index, and the old pair in the archive, before a file changes.
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rcgen::SubjectPublicKeyInfo;
@@ -48,6 +49,8 @@ pub struct RenewOptions<'a> {
     pub reuse_key: bool,
     /// Days that the new ones are valid; as long as the old ones if absent.
     pub days: Option<u32>,
+    /// How long the old ones are good beside the new ones; until their end if absent.
+    pub revoke_old_after: Option<Duration>,
 }
 
 /// See [`super::renew`].
@@ -102,6 +105,8 @@ pub(super) fn renew(
         let renewed = put_new(&mut signer, &authority, options, (&bearer, &old))?;
         report.renewed.push(renewed);
     }
+    // The time of some may be none.
+    signer.complete_lists()?;
     Ok(report)
 }
 
@@ -205,6 +210,8 @@ fn put_new(
     let facts = inspect::facts(&old.pair.certificate, &der)?;
     let mut record = Record::issued(bearer.kind(), &der, &facts, &authority.facts.serial);
     record.replaces = Some(old.serial().to_owned());
+    record.replaced_until = old_until(options, signer.now)?;
+    let old_revoked_after = record.replaced_until;
     let (disk, layout) = (signer.disk, &signer.layout);
     signer.ledger.add(disk, record)?;
     if let Some(dir) = bearer.directory(layout) {
@@ -228,6 +235,7 @@ fn put_new(
             .facts
             .as_ref()
             .map_or(old.record.not_after, |facts| facts.validity.not_after),
+        old_revoked_after,
         serial: facts.serial,
         ca: authority.facts.serial.clone(),
         expires_at: facts.validity.not_after,
@@ -235,6 +243,14 @@ fn put_new(
         is_new_key: key_pair.is_some(),
         identity,
     })
+}
+
+/// When the old one is to be revoked.
+fn old_until(options: &RenewOptions<'_>, now: Timestamp) -> Result<Option<Timestamp>, PkiError> {
+    let until = options.revoke_old_after.map(|after| now.checked_add(after));
+    until
+        .transpose()
+        .map_err(|error| issue::sign_error("a certificate", &error))
 }
 
 /// The key that stays: the one that is here, else the one in the certificate.

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 
+use super::bearer::{Holder, NewBearer};
 use super::bundle::{Bundle, ListSource, Pick};
 use super::crash_tests::{Fuse, copy, now, options, tree};
 use super::disk::Disk;
-use super::bearer::{Holder, NewBearer};
 use super::rotate::{Change, NewCa};
 use super::rotate_report::RotationReport;
 use super::rotation::Phase;

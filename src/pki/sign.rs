@@ -101,8 +101,7 @@ pub(super) fn sign(
     let pair = bearer.pair(&signer.layout);
     let target = target_of(options, &pair, &csr)?;
     let notes = notes(&signer, &identity, &key_sha256);
-    let authority =
-        signer.authority(|| format!("{} must be signed", options.request.display()))?;
+    let authority = signer.authority(|| format!("{} must be signed", options.request.display()))?;
     let policy = signer.grant(bearer)?;
 
     let issuer = authority.signer.as_ref().expect("the key is here");
@@ -159,11 +158,7 @@ fn put(
 
 /// One key a name, unless the operator says otherwise: a name that is given twice by mistake makes
 /// two people one.
-fn refuse_second(
-    signer: &Signer<'_>,
-    bearer: &Bearer,
-    key_sha256: &str,
-) -> Result<(), PkiError> {
+fn refuse_second(signer: &Signer<'_>, bearer: &Bearer, key_sha256: &str) -> Result<(), PkiError> {
     let mut others = signer.records_of(bearer);
     others.retain(|record| record.is_in_force(signer.now));
     if others

@@ -16,11 +16,12 @@ use super::disk::{self, Disk};
 use super::inspect;
 use super::layout::Layout;
 use super::leaf;
-use super::ledger::{Kind, Ledger, Record};
+use super::ledger::{Kind, Ledger, Record, Revocation, Status};
 use super::life_error::LifeError;
 use super::lock::{self, Lock};
 use super::name::TrustDomain;
 use super::policy_plan::PolicyPlan;
+use super::reason::Reason;
 use super::report::PolicyItem;
 use super::rotation::{CaFiles, Rotation, RotationError};
 use super::run::found_clients;
@@ -79,8 +80,11 @@ impl<'a> Signer<'a> {
         crl::publish(self.disk, &self.layout, &authority, &self.ledger, self.now)
     }
 
-    /// Publishes what an interrupted run only wrote down.
-    pub(super) fn complete_lists(&self) -> Result<(), PkiError> {
+    /// Revokes what is to be revoked by now, and publishes what an interrupted run only wrote down.
+    pub(super) fn complete_lists(&mut self) -> Result<(), PkiError> {
+        for revocation in self.due()? {
+            self.ledger.revoke(self.disk, revocation)?;
+        }
         let mut cas: Vec<&str> = Vec::new();
         for revocation in self.ledger.revocations() {
             if !cas.contains(&revocation.ca.as_str()) {
@@ -94,6 +98,45 @@ impl<'a> Signer<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Revocations of certificates whose time beside their successor is over.
+    fn due(&self) -> Result<Vec<Revocation>, PkiError> {
+        let records = self.ledger.records();
+        let mut due = Vec::new();
+        for new in records {
+            let is_due = new.replaced_until.is_some_and(|until| until <= self.now);
+            let is_old = |old: &&Record| {
+                new.replaces.as_ref() == Some(&old.serial) && old.identity == new.identity
+            };
+            let Some(old) = records.iter().find(is_old).filter(|_| is_due) else {
+                continue;
+            };
+            if old.is_in_force(self.now) && !self.is_in_place(old)? {
+                due.push(Revocation {
+                    serial: old.serial.clone(),
+                    ca: old.ca.clone(),
+                    status: Status::Revoked,
+                    at: self.now,
+                    reason: Reason::Superseded,
+                });
+            }
+        }
+        Ok(due)
+    }
+
+    /// Whether the files of its bearer hold this one: a renewal may have ended before it came to
+    /// them.
+    fn is_in_place(&self, record: &Record) -> Result<bool, PkiError> {
+        let Some(bearer) = record.identity.as_deref().and_then(Bearer::of) else {
+            return Ok(false);
+        };
+        let path = bearer.pair(&self.layout).certificate;
+        if !disk::is_file(&path)? {
+            return Ok(false);
+        }
+        let chain = pem::read_certificates(&path)?;
+        Ok(inspect::facts(&path, &chain[0])?.serial == record.serial)
     }
 
     /// Everybody who ever had a certificate, in the order of their names.

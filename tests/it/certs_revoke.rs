@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -106,6 +107,40 @@ fn a_renewed_certificate_works_after_the_old_one_was_revoked() {
         });
         server.ok(&["ls", "/"]);
     }
+}
+
+#[test]
+fn an_old_certificate_may_be_given_its_end_when_it_is_renewed() {
+    let (_scratch, dir) = place();
+    let report = json(&dir, &["renew", "dev", "--revoke-old-after", "24h"]);
+    let (renewed, now) = (&report["renewed"][0], &report["now"]);
+    let at = |value: &Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
+    let given = at(&renewed["old_revoked_after"]).duration_since(at(now));
+    assert_eq!(given.as_hours(), 24);
+    let listed = ok(&dir, &["list"]);
+    assert!(listed.contains("to be revoked after"), "{listed}");
+    ok(&dir, &["renew", "--all"]);
+    assert!(!verdict(&dir, &dir.join("clients/dev.pem")).contains("revoked"));
+
+    // None: it is out at once, with the same key in the new one.
+    let archived = json(
+        &dir,
+        &["renew", "alice", "--reuse-key", "--revoke-old-after", "0"],
+    );
+    let serial = archived["renewed"][0]["old_serial"].as_str().unwrap();
+    let old = dir.join(format!("ca-private/archive/{serial}/alice.pem"));
+    assert!(verdict(&dir, &old).contains("revoked"));
+    assert!(verdict(&dir, &dir.join("clients/alice.pem")).contains("OK"));
+    let server = Server::start_with(Setup {
+        certs: Some(dir.clone()),
+        ..Setup::default()
+    });
+    let output = server.client("alice", &["ping"]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    fs::copy(&old, dir.join("clients/alice.pem")).unwrap();
+    let output = server.client("alice", &["ping"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
+    refused(2, &dir, &["renew", "dev", "--revoke-old-after", "soon"]);
 }
 
 #[test]
