@@ -32,6 +32,8 @@ pub(super) struct Patience<'a> {
     back_off: BackOff,
     /// When it was interrupted, if nothing has moved since. How long it went well before does not count.
     since: Option<Instant>,
+    /// That new certificate files are waited for was told in this interruption.
+    told_of_certificate: bool,
 }
 
 impl Client {
@@ -47,6 +49,7 @@ impl Client {
             observer,
             back_off: BackOff::default(),
             since: None,
+            told_of_certificate: false,
         }
     }
 }
@@ -55,6 +58,7 @@ impl Patience<'_> {
     /// Something moved: the wait begins anew.
     pub(super) fn refresh(&mut self) {
         self.since = None;
+        self.told_of_certificate = false;
         self.back_off.reset();
     }
 
@@ -70,7 +74,12 @@ impl Patience<'_> {
         if !was_connected || !is_interruption(&error) || since.elapsed() >= limit {
             return Err(error);
         }
-        if let Some(observer) = self.observer.filter(|_| is_first) {
+        // Once, but for the one cause that somebody must mend: a connection may just have been lost
+        // before it was known.
+        let is_of_certificate = error.is_of_certificate();
+        let is_news = is_first || (is_of_certificate && !self.told_of_certificate);
+        self.told_of_certificate |= is_of_certificate;
+        if let Some(observer) = self.observer.filter(|_| is_news) {
             observer.interrupted(&error);
         }
         self.back_off.pause().await;

@@ -241,7 +241,7 @@ fn a_signature_may_end_anywhere() {
         let options = SignOptions {
             dir,
             request: &request.request,
-            holder: holder,
+            holder,
             days: 30,
             out: None,
             again: false,
