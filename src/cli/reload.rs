@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,12 +22,16 @@ use super::output::chain;
 use crate::identity::Binding;
 use crate::ops::Service;
 use crate::policy::Policy;
+use crate::tls::TlsError;
 use crate::tls::pem::FILE_SIZE_MAX;
 use crate::tls::server::{Loaded, configure};
 use crate::tls::x509::Facts;
 
 /// Days left of which is told once each, besides the beginning of the last third of a life.
 const DAYS_LEFT_TOLD: [i64; 4] = [14, 7, 3, 1];
+
+/// How long the files of a pair that is just replaced need.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// What the files hold, in few bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -221,6 +226,21 @@ pub(super) fn load(arguments: &Serve) -> Result<Set, StartError> {
         loaded,
         from,
     })
+}
+
+/// The same at the start: a key that does not fit is looked at once more, since whoever renews puts one
+/// file after the other. Blocks.
+///
+/// # Errors
+/// As for [`load`].
+pub(super) fn load_settled(arguments: &Serve) -> Result<Set, StartError> {
+    match load(arguments) {
+        Err(StartError::Tls(TlsError::KeyMismatch { .. })) => {
+            std::thread::sleep(SETTLE);
+            load(arguments)
+        }
+        loaded => loaded,
+    }
 }
 
 /// Of the files as they are now. Blocks.

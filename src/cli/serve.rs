@@ -17,7 +17,7 @@ use super::args::Serve;
 use super::exit::Exit;
 use super::open::{StartError, open};
 use super::output::{chain, coded, complain, line_out};
-use super::reload::{Fingerprint, Reload, load};
+use super::reload::{Fingerprint, Reload, load_settled};
 use crate::config::Limits;
 use crate::ops::{Service, Upkeep};
 use crate::server::Server;
@@ -50,7 +50,7 @@ fn start(arguments: &Serve) -> Result<Exit, StartError> {
         .init();
     arm_faults();
 
-    let set = load(arguments)?;
+    let set = load_settled(arguments)?;
     warn_about_ca_key(&arguments.tls_dir);
     let (service, limits) = open(arguments, set.policy)?;
 
