@@ -16,6 +16,8 @@ use crate::escape::Escaped;
 
 /// Between two warnings about one certificate.
 const SILENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// What is said of clocks goes by this name, and that of a certificate by its file's.
+const CLOCKS: &str = "clocks";
 
 /// Says that a certificate is near its end, unless that was said today; `state` is where it is written
 /// down. Blocks.
@@ -71,13 +73,18 @@ fn mark(place: &Path, certificate: &Path) -> PathBuf {
     place.join(format!("{:016x}", hasher.finish()))
 }
 
-/// Shows what happens to the certificate files from now on.
-pub(super) fn follow(client: &Client, output: Output) {
+/// Shows what happens to the certificate files from now on, and once a day that clocks differ.
+pub(super) fn follow(client: &Client, state: Option<PathBuf>, output: Output) {
     if output.is_quiet() {
         // What is not told here is not logged either.
         return client.on_certificates(|_| {});
     }
     client.on_certificates(move |news| {
+        let is_skew = matches!(news, CertificateNews::ClocksDiffer { .. });
+        let is_said = || !begins_silence(Path::new(CLOCKS), state.as_deref());
+        if is_skew && (output.is_json() || is_said()) {
+            return;
+        }
         let (event, text, hint) = words(news);
         if output.is_json() {
             let object = json!({"certificate": {"event": event, "message": text, "hint": hint}});
@@ -116,6 +123,15 @@ fn words(news: &CertificateNews) -> (&'static str, String, Option<String>) {
                 Escaped::new(reason)
             );
             ("not_taken", text, None)
+        }
+        CertificateNews::ClocksDiffer { server, own } => {
+            let text = format!(
+                "the clocks differ: the server's says {}, this machine's {}",
+                seconds(*server),
+                seconds(*own)
+            );
+            let hint = "certificates begin and end by both clocks: set the wrong one";
+            ("clocks_differ", text, Some(hint.to_owned()))
         }
     }
 }

@@ -315,7 +315,7 @@ fn connect(common: &Common, output: Output) -> Result<Client, Failure> {
     };
     let client = Client::new(options).map_err(request("load certificates", ""))?;
     expiry::warn(&client, state.as_deref(), output);
-    expiry::follow(&client, output);
+    expiry::follow(&client, state, output);
     Ok(client)
 }
 

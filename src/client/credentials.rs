@@ -7,10 +7,11 @@ use std::fs::File;
 use std::io::Read;
 use std::mem::{Discriminant, discriminant};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_rustls::TlsConnector;
 use tracing::{info, warn};
 
@@ -29,6 +30,8 @@ pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) const DUE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long files that do not fit are given to become whole, once.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Clocks that differ by more are told of: certificates begin and end by both.
+pub(super) const SKEW_MAX: SignedDuration = SignedDuration::from_secs(60);
 /// How often files are loaded that change while they are loaded, before they are left for later.
 const LOADS_MAX: usize = 3;
 
@@ -47,6 +50,8 @@ pub enum CertificateNews {
     },
     /// The server does not take the new files (yet); a stream stays on its connection.
     NotTaken { reason: String },
+    /// A server's clock and this one differ by more than a minute; told once a client.
+    ClocksDiffer { server: Timestamp, own: Timestamp },
 }
 
 type Listener = Box<dyn Fn(&CertificateNews) + Send + Sync>;
@@ -65,6 +70,8 @@ pub(super) struct Credentials {
     set: RwLock<Arc<Set>>,
     looked: Mutex<Looked>,
     listener: OnceLock<Listener>,
+    /// That clocks differ was told.
+    is_skew_told: AtomicBool,
 }
 
 /// The last look at the files.
@@ -116,6 +123,7 @@ impl Credentials {
             set: RwLock::new(Arc::new(Set::new(0, loaded))),
             looked: Mutex::new(looked),
             listener: OnceLock::new(),
+            is_skew_told: AtomicBool::new(false),
         })
     }
 
@@ -235,6 +243,15 @@ impl Credentials {
         }
     }
 
+    /// Holds the time of a greeting that just came against this clock.
+    pub(super) fn compare_clocks(&self, server: Timestamp) {
+        let own = Timestamp::now();
+        let differs = server.duration_since(own).abs() > SKEW_MAX;
+        if differs && !self.is_skew_told.swap(true, Ordering::Relaxed) {
+            self.tell(&CertificateNews::ClocksDiffer { server, own });
+        }
+    }
+
     fn tell(&self, news: &CertificateNews) {
         if let Some(listener) = self.listener.get() {
             return listener(news);
@@ -249,6 +266,9 @@ impl Credentials {
                     reason,
                     "new certificate files cannot be used: the ones before are"
                 );
+            }
+            CertificateNews::ClocksDiffer { server, own } => {
+                warn!(%server, %own, "the clocks of the server and of this machine differ");
             }
             CertificateNews::NotTaken { reason } => {
                 warn!(reason, "a server does not take the new certificate files");

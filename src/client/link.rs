@@ -162,6 +162,7 @@ impl Client {
         }
         let (link, server) = connected.map_err(|error| self.explained(error))?;
         shared.preferred.store(server, Ordering::Relaxed);
+        shared.credentials.compare_clocks(link.hello.time);
         Ok(link)
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 
 use fsvc::digest::Digest;
+use jiff::Timestamp;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -93,7 +94,7 @@ impl Trap {
 fn converse(tcp: TcpStream, config: Arc<ServerConfig>, script: &Script) {
     let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), tcp);
     let hello = json!({"hello": {"server": "mean/1", "identity": "x", "features": [],
-        "expires_at": "2100-01-01T00:00:00Z", "time": "2026-01-01T00:00:00Z",
+        "expires_at": "2100-01-01T00:00:00Z", "time": Timestamp::now(),
         "limits": {"message_size_max": 65_536, "data_size_max": 1_048_576, "file_size_max": 1_u64 << 40}}});
     if stream
         .write_all(&message(&hello.to_string()))

@@ -5,8 +5,11 @@ use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use super::ending;
+use super::strange::hello;
 use crate::harness::{Server, Setup, fsvc, text};
 use crate::matrix::{Matrix, POLICY, Pair, now_plus};
+use crate::raw::message;
+use crate::strange_servers::tls;
 
 /// A secret as cert-manager mounts it.
 fn mount(matrix: &Matrix, directory: &str, pair: &Pair) {
@@ -178,4 +181,32 @@ fn an_end_that_is_near_is_said_once_a_day() {
     );
     assert!(warning.contains("fsvc certs renew near"), "{warning}");
     assert_eq!(run("near", &[]), "");
+}
+
+#[test]
+fn clocks_that_differ_are_said_once_a_day() {
+    let matrix = Matrix::new();
+    let pair = matrix.ca.server(&["localhost"], |_| {});
+    // Its greeting is of another day.
+    let port = tls(&matrix, &pair, &["fsvc/1"], message(&hello()).leak());
+    let server = format!("localhost:{port}");
+    let run = |flags: &[&str]| {
+        let arguments = [&["ping", "--as", "good"][..], flags].concat();
+        let output = at(&matrix, "", &server, &arguments).output().unwrap();
+        assert!(!output.status.success());
+        text(&output.stderr)
+    };
+    assert!(!run(&["--quiet"]).contains("clocks"));
+    assert!(!run(&["--json"]).contains("clocks"));
+    let warning = run(&[]);
+    assert!(
+        warning.contains("the clocks differ: the server's says 2026-01-01T00:00:00Z, this"),
+        "{warning}"
+    );
+    assert!(warning.contains("set the wrong one"), "{warning}");
+    assert!(!run(&[]).contains("clocks"));
+
+    let sound = matrix.serve(&[]);
+    let output = at(&matrix, "", &sound.address, &["ping", "--as", "good"]).output();
+    assert!(!said(&output.unwrap(), 0).contains("clocks"));
 }

@@ -62,7 +62,7 @@ fn serve(
     })
 }
 
-fn hello() -> String {
+pub fn hello() -> String {
     let limits = json!({"message_size_max": 65_536, "data_size_max": 1_048_576,
         "file_size_max": 1_u64 << 40});
     let hello = json!({"hello": {"server": "x/1", "identity": "x", "features": [],
