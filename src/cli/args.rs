@@ -14,7 +14,9 @@ use super::file_args::{AppendFlags, GetFlags, LsFlags, PutFlags, RmFlags, SyncFl
 use super::life_args::CertsCommand;
 use super::message_args::{AdminCommand, MessageCommand};
 use crate::client::{Delta, N_STREAMS, N_STREAMS_MAX};
+use crate::identity::SpiffeId;
 use crate::path::RemotePath;
+use crate::tls::pinned::ServerId;
 
 /// A file service over mutual TLS: the certificate is the identity.
 #[derive(Debug, Parser)]
@@ -312,6 +314,12 @@ pub(super) struct Common {
     /// Your key
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(super) key: Option<PathBuf>,
+    /// The identity that the server's certificate must have, besides the name of its host
+    #[arg(long, env = "FSVC_SERVER_ID", value_name = "SPIFFE-ID")]
+    server_id: Option<SpiffeId>,
+    /// Let the identity be enough: the certificate need not have the name of the host
+    #[arg(long, requires = "server_id")]
+    server_id_only: bool,
     /// Longest wait for a connection
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub(super) connect_timeout: Duration,
@@ -327,6 +335,14 @@ pub(super) struct Common {
     /// Print nothing but results and errors
     #[arg(long, short)]
     pub(super) quiet: bool,
+}
+
+impl Common {
+    pub(super) fn server_id(&self) -> Option<ServerId> {
+        let id = self.server_id.clone()?;
+        let only = self.server_id_only;
+        Some(ServerId { id, only })
+    }
 }
 
 impl ClientCommand {

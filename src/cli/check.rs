@@ -51,6 +51,7 @@ pub(super) fn run(flags: &CheckFlags, now: Timestamp) -> Exit {
         let files = Files {
             ca: flags.dir.join(layout.ca()),
             own: Some(own),
+            server_id: None,
         };
         shake_hands(&mut report, files, address);
     }

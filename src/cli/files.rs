@@ -304,10 +304,11 @@ fn connect(common: &Common, output: Output) -> Result<Client, Failure> {
         Some(ca) => ca.clone(),
         None => common.tls_dir.join(layout(common)?.ca()),
     };
+    let (own, server_id) = (Some(own), common.server_id());
     let state = state_directory();
     let options = Options {
         server: common.server.clone(),
-        files: Files { ca, own: Some(own) },
+        files: Files { ca, own, server_id },
         connect_timeout: common.connect_timeout,
         stall_timeout: common.stall_timeout,
         retry_for: common.retry_for,

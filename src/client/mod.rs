@@ -120,6 +120,7 @@ impl Options {
             files: Files {
                 ca: directory.join("ca.pem"),
                 own: Some(own),
+                server_id: None,
             },
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),

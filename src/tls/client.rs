@@ -1,7 +1,7 @@
 //! The client's side of TLS.
 //!
-//! The server is the one that the user named: a name in its certificate, under the user's own CA
-//! file. Nothing that the server says about itself changes that.
+//! The server is the one that the user named: a name in its certificate, or its identity, under the
+//! user's own CA file. Nothing that the server says about itself changes that.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::version::TLS13;
 
 use super::bundle::{self, Bundle};
+use super::pinned::{ServerId, pinned};
 use super::server::{mismatch_or, rustls_failed};
 use super::witness::{self, Trust};
 use super::x509::Facts;
@@ -26,6 +27,8 @@ pub struct Files {
     pub ca: PathBuf,
     /// The client's chain and key; without them a server refuses, and says so.
     pub own: Option<OwnFiles>,
+    /// Who the server must be; if absent, the name that was connected to says it alone.
+    pub server_id: Option<ServerId>,
 }
 
 /// The client's own certificate and key.
@@ -81,9 +84,13 @@ fn verifier(files: &Files, bundle: Bundle) -> Result<Arc<dyn ServerCertVerifier>
         ..Trust::default()
     };
     let roots = Arc::new(bundle.roots);
-    let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+    let builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider());
+    let verifier = builder.build();
     let verifier = verifier.map_err(|source| rustls_failed(&files.ca, source))?;
-    Ok(witness::of_servers(verifier, trust))
+    Ok(match &files.server_id {
+        Some(server) => witness::of_servers(pinned(verifier, roots, server.clone()), trust),
+        None => witness::of_servers(verifier, trust),
+    })
 }
 
 /// What the certificates in a file say, in order.

@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::dates::{minute, with_distance};
 use super::failure::FailureCode;
+use super::pinned::WrongIdentity;
 use super::refusal::Refusal;
 use super::witness::{Seen, Stage, Trust};
 use super::x509::{Facts, Purposes};
@@ -101,15 +102,22 @@ impl<'a> Case<'a> {
                 self.list_expired(time(*next_update))
             }
             E::ExpiredRevocationList => self.list_expired(None),
-            E::Other(other) => match other.0.downcast_ref() {
-                Some(error) => self.judge_path(error),
-                None => self.form("its CA or its form is not taken"),
-            },
+            E::Other(other) => self.judge_other(&*other.0),
             E::BadEncoding => self.form(BROKEN),
             E::UnhandledCriticalExtension => {
                 self.form("an extension of it is marked critical and not known here")
             }
             _ => self.form("its signature is of an algorithm that is not taken here"),
+        }
+    }
+
+    fn judge_other(&self, error: &(dyn std::error::Error + 'static)) -> (FailureCode, String) {
+        if let Some(wrong) = error.downcast_ref::<WrongIdentity>() {
+            return (FailureCode::WrongName, wrong.to_string());
+        }
+        match error.downcast_ref() {
+            Some(error) => self.judge_path(error),
+            None => self.form("its CA or its form is not taken"),
         }
     }
 

@@ -127,7 +127,9 @@ fn for_visitor(code: FailureCode, case: &Case<'_>) -> String {
         FailureCode::ServerExpired => "its operator renews it: fsvc certs renew server".to_owned(),
         FailureCode::NotYetValid => clocks(),
         FailureCode::WrongName => {
-            "connect by one of its names, or on the server: fsvc gen-certs --host NAME".to_owned()
+            "connect by one of its names, or on the server: fsvc gen-certs --host NAME; a server that is known by its \
+             identity: --server-id ID --server-id-only"
+                .to_owned()
         }
         FailureCode::WrongPurpose => "is it the right server? its operator makes one: fsvc gen-certs".to_owned(),
         FailureCode::WrongPlace => {

@@ -14,6 +14,7 @@ pub mod identity;
 mod marks;
 mod named;
 pub mod pem;
+pub mod pinned;
 pub mod refusal;
 pub mod rejection;
 pub mod renewal;

@@ -163,6 +163,7 @@ mod tests {
 
     fn files(certificate: &str) -> Files {
         Files {
+            server_id: None,
             ca: "certs/ca.pem".into(),
             own: Some(OwnFiles {
                 certificate: certificate.into(),

@@ -74,6 +74,7 @@ mod resume_state;
 mod rights;
 mod rights_of_messages;
 mod round_trip;
+mod server_identity;
 mod session;
 mod start;
 mod strange_servers;

@@ -298,6 +298,7 @@ impl Matrix {
         fsvc::tls::client::Files {
             ca: self.path("ca.pem"),
             own,
+            server_id: None,
         }
     }
 }

@@ -174,6 +174,7 @@ fn links_that_turn_all_at_once_are_followed() {
                 certificate: directory.join("tls.crt"),
                 key: directory.join("tls.key"),
             }),
+            server_id: None,
         },
         ..ground.options(Duration::ZERO)
     };

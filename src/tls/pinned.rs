@@ -1,0 +1,130 @@
+//! A server that is known by its identity.
+//!
+//! The identity is asked for besides the name of the host, or, where a certificate has no names of
+//! hosts, in its place. It is read from a chain that was verified, and from nothing else.
+
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
+use thiserror::Error as ThisError;
+
+use super::provider;
+use super::x509::Facts;
+use crate::escape::Escaped;
+use crate::identity::SpiffeId;
+
+/// Names of a server that are shown.
+const SHOWN_MAX: usize = 4;
+
+/// Who a server must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerId {
+    /// The one URI in its certificate.
+    pub id: SpiffeId,
+    /// Whether that is enough: the certificate need not have the name that was connected to.
+    pub only: bool,
+}
+
+/// A server that is another one. Its names are escaped.
+#[derive(Debug, ThisError)]
+#[error("its identity is {has}, not {wanted} (--server-id)")]
+pub(super) struct WrongIdentity {
+    wanted: SpiffeId,
+    has: String,
+}
+
+/// A verifier that takes what `inner` takes, if it is this server.
+pub(super) fn pinned(
+    inner: Arc<dyn ServerCertVerifier>,
+    roots: Arc<RootCertStore>,
+    server: ServerId,
+) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Pinned {
+        inner,
+        roots,
+        server,
+    })
+}
+
+#[derive(Debug)]
+struct Pinned {
+    inner: Arc<dyn ServerCertVerifier>,
+    roots: Arc<RootCertStore>,
+    server: ServerId,
+}
+
+impl Pinned {
+    fn check(&self, end_entity: &CertificateDer<'_>) -> Result<(), Error> {
+        let facts = Facts::read(end_entity);
+        let facts = facts.map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
+        let wanted = &self.server.id;
+        let names = &facts.names.uri;
+        if matches!(names.as_slice(), [only] if only == wanted.as_str()) {
+            return Ok(());
+        }
+        let shown = names.iter().take(SHOWN_MAX);
+        let shown: Vec<String> = shown.map(|name| Escaped::new(name).to_string()).collect();
+        let has = match names.len() {
+            0 => "none".to_owned(),
+            1..=SHOWN_MAX => shown.join(" and "),
+            count => format!("{} and {} others", shown.join(", "), count - SHOWN_MAX),
+        };
+        let wanted = wanted.clone();
+        let other = OtherError(Arc::new(WrongIdentity { wanted, has }));
+        Err(Error::InvalidCertificate(CertificateError::Other(other)))
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if self.server.only {
+            let parsed = ParsedCertificate::try_from(end_entity)?;
+            let algorithms = provider().signature_verification_algorithms;
+            let all = algorithms.all;
+            let roots = &self.roots;
+            verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, all)?;
+        } else {
+            let inner = &self.inner;
+            inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        }
+        self.check(end_entity)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
