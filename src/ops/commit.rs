@@ -17,7 +17,7 @@ use super::Parts;
 use super::gather::{Expected, gather};
 use super::job::{CommitError, Job, Outcome, Waiting, discard};
 use super::pending::Pending;
-use super::prepare::{prepare, repeated};
+use super::prepare::{placed, prepare, repeated};
 use super::publication::publications;
 use super::tail::Tail;
 use crate::content::ContentId;
@@ -191,6 +191,7 @@ impl Worker {
         let mut drafts = Vec::with_capacity(batch.len());
         let mut outcomes: Vec<Vec<Option<Outcome>>> = Vec::with_capacity(batch.len());
         let mut jobs = Vec::with_capacity(batch.len());
+        let mut refused = Vec::new();
         let queued = batch.iter_mut().flat_map(|job| &mut job.drafts);
         let mut verdicts = prepare(&self.parts, self.published, queued.collect()).into_iter();
         for job in batch {
@@ -202,13 +203,23 @@ impl Worker {
                         drafts.push(draft);
                         None
                     }
-                    Err(error) => Some(Outcome::refused(error)),
+                    Err(error) => {
+                        // What else it says was looked at before directories were made.
+                        if matches!(error, CommitError::Store(_)) {
+                            refused.push(draft);
+                        }
+                        Some(Outcome::refused(error))
+                    }
                 });
             }
             outcomes.push(prepared);
             jobs.push((job.staged, job.answer));
         }
-        let mut rest = self.append_and_publish(&drafts).into_iter();
+        let published = self.append_and_publish(&drafts);
+        let without = drafts.iter().zip(&published);
+        let without = without.filter(|(_, outcome)| !outcome.may_stand);
+        self.release(refused.iter().chain(without.map(|(draft, _)| draft)));
+        let mut rest = published.into_iter();
         for ((staged, waiter), prepared) in jobs.into_iter().zip(outcomes) {
             let mut answers = Vec::with_capacity(prepared.len());
             for (outcome, staged) in prepared.into_iter().zip(&staged) {
@@ -221,6 +232,21 @@ impl Worker {
             }
             // Nobody waits any more when the session ended; the commit stands.
             let _ = waiter.send(answers);
+        }
+    }
+
+    /// Takes back what was made for drafts that come to nothing.
+    fn release<'a>(&self, drafts: impl Iterator<Item = &'a Draft>) {
+        let paths: Vec<&RemotePath> = drafts.flat_map(placed).collect();
+        // A store that takes no more changes has said so.
+        if paths.is_empty() || self.parts.store.check().is_err() {
+            return;
+        }
+        if let Err(error) = self.parts.store.release(&paths) {
+            error!(
+                error = &error as &dyn std::error::Error,
+                "removing empty directories failed"
+            );
         }
     }
 

@@ -38,7 +38,7 @@ pub(super) fn prepare(
 }
 
 /// The names that a draft gives to files.
-fn placed(draft: &Draft) -> impl Iterator<Item = &RemotePath> {
+pub(super) fn placed(draft: &Draft) -> impl Iterator<Item = &RemotePath> {
     draft
         .matter
         .changes()

@@ -240,6 +240,13 @@ pub trait Store: Send + Sync {
     /// The same for several, each for itself.
     fn prepare_all(&self, paths: &[&RemotePath]) -> Vec<Result<(), StoreError>>;
 
+    /// Takes back the directories for files at `paths` that will not be published after all, as far
+    /// as they are empty: a directory is there while a file is in it.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn release(&self, paths: &[&RemotePath]) -> Result<(), StoreError>;
+
     /// Publishes one step; it is visible at once and durable after [`Store::sync`].
     ///
     /// # Errors

@@ -164,3 +164,38 @@ fn a_file_dropped_into_the_tree_is_served_without_a_version() {
     server.ok(&["rm", "/moved"]);
     server.fails(3, &["get", "/moved"]);
 }
+
+#[test]
+fn what_is_refused_leaves_no_directory() {
+    let server = Server::start();
+    std::fs::write(server.directory.path().join("f"), "f").unwrap();
+    server.ok(&["put", "f", "/there"]);
+    let tree = server.directory.path().join("t");
+    std::fs::create_dir_all(tree.join("a/b")).unwrap();
+    std::fs::write(tree.join("a/b/new"), "new").unwrap();
+    std::fs::write(tree.join("a/there"), "old").unwrap();
+    server.ok(&["put", "f", "/set/a/there"]);
+    for refused in [
+        &["put", "f", "/new/dir/x", "--if-version", "7"][..],
+        &["append", "f", "/new/dir/x", "--if-size", "3"],
+        &["mv", "/there", "/new/dir/x", "--if-version", "99"],
+        &[
+            "put",
+            "-r",
+            "--atomic",
+            "t",
+            "/set",
+            "--if-version",
+            "/set/a/there=99",
+        ],
+        &["put", "f", "/there/new/x"],
+    ] {
+        let output = server.client("dev", refused).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{refused:?}");
+        let listed = server.ok(&["ls", "-r", "/"]);
+        let mut names = std::fs::read_dir(server.root()).unwrap();
+        assert!(names.all(|entry| entry.unwrap().file_name() != "new"));
+        assert!(std::fs::metadata(server.root().join("set/a/b")).is_err());
+        assert!(listed.contains("/there"), "{listed}");
+    }
+}

@@ -40,6 +40,10 @@ pub(crate) const CASES: &[(&str, Case)] = &[
         "what_a_refused_put_made_blocks_no_name",
         what_a_refused_put_made_blocks_no_name,
     ),
+    (
+        "what_was_prepared_in_vain_goes",
+        what_was_prepared_in_vain_goes,
+    ),
     ("empty_directories_go", empty_directories_go),
     ("missing_names_are_not_found", missing_names_are_not_found),
     (
@@ -316,6 +320,27 @@ fn what_a_refused_put_made_blocks_no_name(store: &dyn Store) {
     };
     check_done(store, &step, Published::Done);
     check_names(store, "/", &["e"]);
+}
+
+fn what_was_prepared_in_vain_goes(store: &dyn Store) {
+    put(store, "/a/stays", b"");
+    let vain = ["/a/b/c/d", "/x/y", "/a/new", "/z"].map(path);
+    let vain: Vec<_> = vain.iter().collect();
+    for result in store.prepare_all(&vain) {
+        result.unwrap();
+    }
+    check_names(store, "/", &["a/", "x/"]);
+    // Twice, since a crash may come in between; and what has a file stays.
+    for _ in 0..2 {
+        store.release(&vain).unwrap();
+        check_names(store, "/", &["a/"]);
+        check_names(store, "/a", &["stays"]);
+    }
+    store
+        .release(&[&path("/a/stays"), &path("/a/stays/x")])
+        .unwrap();
+    assert_eq!(read(store, "/a/stays").unwrap(), b"");
+    store.sync().unwrap();
 }
 
 fn empty_directories_go(store: &dyn Store) {

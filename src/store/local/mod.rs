@@ -205,6 +205,15 @@ impl Store for LocalStore {
         paths.iter().map(prepare).collect()
     }
 
+    fn release(&self, paths: &[&RemotePath]) -> Result<(), StoreError> {
+        let mut dirty = self.changing()?;
+        for path in paths {
+            self.make_room(&mut dirty)?;
+            directories::prune(&self.tree, path, &mut dirty)?;
+        }
+        Ok(())
+    }
+
     fn publish(&self, publication: &Publication) -> Result<Published, StoreError> {
         let published = self.publish_all(std::slice::from_ref(publication))?;
         Ok(published.first().copied().unwrap_or(Published::Done))
