@@ -34,13 +34,16 @@ pub(super) async fn ping(client: &Client, common: &Common, output: Output) -> Ou
 
 pub(super) async fn whoami(client: &Client, output: Output) -> Outcome {
     let who = client.whoami().await.map_err(request("whoami", ""))?;
-    let text = format!(
+    let mut text = format!(
         "{}\n  serial   {}\n  CA       {}\n  expires  {}",
         Escaped::new(&who.identity),
         Escaped::new(&who.serial),
         Escaped::new(&who.ca),
         seconds(who.expires_at)
     );
+    if let Some(n_grants) = who.n_grants {
+        text = format!("{text}\n  grants   {n_grants}");
+    }
     Ok(output.result(&who, &text)?)
 }
 

@@ -314,12 +314,8 @@ pub(super) struct Common {
     /// Your key
     #[arg(long, value_name = "FILE", requires = "cert")]
     pub(super) key: Option<PathBuf>,
-    /// The identity that the server's certificate must have, besides the name of its host
-    #[arg(long, env = "FSVC_SERVER_ID", value_name = "SPIFFE-ID")]
-    server_id: Option<SpiffeId>,
-    /// Let the identity be enough: the certificate need not have the name of the host
-    #[arg(long, requires = "server_id")]
-    server_id_only: bool,
+    #[command(flatten)]
+    pub(super) pinned: PinnedServer,
     /// Longest wait for a connection
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub(super) connect_timeout: Duration,
@@ -337,7 +333,18 @@ pub(super) struct Common {
     pub(super) quiet: bool,
 }
 
-impl Common {
+/// Which server it has to be.
+#[derive(Debug, Clone, Args)]
+pub(super) struct PinnedServer {
+    /// The identity that the server's certificate must have, besides the name of its host
+    #[arg(long, env = "FSVC_SERVER_ID", value_name = "SPIFFE-ID")]
+    server_id: Option<SpiffeId>,
+    /// Let the identity be enough: the certificate need not have the name of the host
+    #[arg(long, requires = "server_id")]
+    server_id_only: bool,
+}
+
+impl PinnedServer {
     pub(super) fn server_id(&self) -> Option<ServerId> {
         let id = self.server_id.clone()?;
         let only = self.server_id_only;

@@ -304,7 +304,7 @@ fn connect(common: &Common, output: Output) -> Result<Client, Failure> {
         Some(ca) => ca.clone(),
         None => common.tls_dir.join(layout(common)?.ca()),
     };
-    let (own, server_id) = (Some(own), common.server_id());
+    let (own, server_id) = (Some(own), common.pinned.server_id());
     let state = state_directory();
     let options = Options {
         server: common.server.clone(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::args::PinnedServer;
 use super::ca_args::{CaCommand, HolderFlags, Place};
 use super::durations::patience;
 use crate::pki::{Reason, Window};
@@ -37,8 +38,12 @@ pub(super) enum CertsCommand {
     Show(ShowFlags),
     /// Look for what is wrong with the certificates here, and with a connection
     #[command(
-        after_help = "Exit codes: 0 all is well, 1 something is in the last third of its life, 2 \
-                      something is broken, 3 something cannot be read."
+        after_help = "Exit codes: 0 all is well, 1 something is in the last third of its life or two \
+                      clocks differ, 2 something is broken, 3 something cannot be read or reached.\n\
+                      What is broken has one of the codes TLS01 to TLS23 and the next command; fsvc \
+                      explain has more. With --connect it is the server who decides whether a client \
+                      is trusted, and who it is; one that has no right there is told so too.\n\
+                      Example: fsvc certs check --connect localhost:7443 --as dev"
     )]
     Check(CheckFlags),
     #[command(flatten)]
@@ -141,6 +146,15 @@ pub(super) struct CheckFlags {
     /// Shake hands with this server too
     #[arg(long, value_name = "HOST:PORT")]
     pub(super) connect: Option<String>,
+    #[command(flatten)]
+    pub(super) pinned: PinnedServer,
+    /// The server's policy, for what it says of single CAs ([[trust]]) [default: policy.toml beside the
+    /// certificates, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(super) policy: Option<PathBuf>,
+    /// The CAs whose clients the server lets in, where it was given other ones by its --ca [default: ca.pem]
+    #[arg(long, value_name = "FILE")]
+    pub(super) client_ca: Option<PathBuf>,
     /// As this client, and look at its files alone [default: all files, the only client]
     #[arg(long = "as", value_name = "NAME", env = "FSVC_AS")]
     pub(super) name: Option<String>,

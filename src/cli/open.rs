@@ -179,8 +179,7 @@ pub(super) fn policy_file(arguments: &Serve) -> PathBuf {
 }
 
 /// What the policy says of single CAs; their files are beside it.
-pub(super) fn bindings(arguments: &Serve, policy: &Policy) -> Vec<Binding> {
-    let file = policy_file(arguments);
+pub(super) fn bindings(file: &Path, policy: &Policy) -> Vec<Binding> {
     let beside = file.parent().unwrap_or(Path::new(""));
     let mut bindings = policy.bindings().to_vec();
     for binding in &mut bindings {
@@ -189,9 +188,9 @@ pub(super) fn bindings(arguments: &Serve, policy: &Policy) -> Vec<Binding> {
     bindings
 }
 
-/// The policy, read anew.
-pub(super) fn load_policy(arguments: &Serve) -> Result<Policy, StartError> {
-    let path = policy_file(arguments);
+/// The policy in a file, read anew. Blocks.
+pub(super) fn load_policy(path: &Path) -> Result<Policy, StartError> {
+    let path = path.to_owned();
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => StartError::NoPolicy { path: path.clone() },
         _ => StartError::PolicyUnreadable {

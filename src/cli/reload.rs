@@ -213,9 +213,10 @@ fn near_end(certificate: &Facts, now: Timestamp) -> Option<i64> {
 /// A file cannot be read or used, or does not fit the others.
 pub(super) fn load(arguments: &Serve) -> Result<Set, StartError> {
     // Before it is read: if it changes meanwhile, what was loaded does not have its fingerprint.
-    let policy_from = hash(&policy_file(arguments));
-    let policy = load_policy(arguments)?;
-    let bindings = bindings(arguments, &policy);
+    let file = policy_file(arguments);
+    let policy_from = hash(&file);
+    let policy = load_policy(&file)?;
+    let bindings = bindings(&file, &policy);
     let from = Fingerprint {
         tls: tls_hash(arguments, &bindings),
         policy: policy_from,

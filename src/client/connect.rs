@@ -66,7 +66,11 @@ pub(super) async fn connect(
     }
 }
 
-async fn greet(options: &Options, set: &Set) -> Result<Link, ClientError> {
+/// One connection with TLS on it, before anybody said anything.
+pub(super) async fn shake_hands(
+    options: &Options,
+    set: &Set,
+) -> Result<tokio_rustls::client::TlsStream<Socket>, ClientError> {
     let name = server_name(&options.server)?;
     let stream = connect_tcp(options).await?;
     let socket = Socket::new(stream).map_err(|source| failed(options, source))?;
@@ -76,9 +80,13 @@ async fn greet(options: &Options, set: &Set) -> Result<Link, ClientError> {
         shaken.map_err(|(error, socket)| answered_with(error, socket.first_bytes()))
     });
     let handshake = timeout(options.connect_timeout, handshake).await;
-    let stream = handshake
+    handshake
         .map_err(|_| silent(options))?
-        .map_err(|error| refused(options, error))?;
+        .map_err(|error| refused(options, error))
+}
+
+async fn greet(options: &Options, set: &Set) -> Result<Link, ClientError> {
+    let stream = shake_hands(options, set).await?;
     let mut connection = Connection::new(TlsStream::Client(stream), options.stall_timeout);
     let greeting = timeout(options.connect_timeout, connection.recv_message()).await;
     let message = match greeting.map_err(|_| silent(options))? {

@@ -205,13 +205,14 @@ impl Service {
         })
     }
 
-    /// Who the certificate says the peer is.
-    pub fn whoami(who: &Identity) -> Whoami {
+    /// Who the certificate says the peer is, and how much the policy has for it.
+    pub fn whoami(&self, who: &Identity) -> Whoami {
         Whoami {
             identity: who.id.to_string(),
             serial: who.serial.clone(),
             ca: who.ca.clone(),
             expires_at: who.expires_at,
+            n_grants: u64::try_from(self.policy().n_grants_to(&who.id)).ok(),
         }
     }
 

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use super::key::KeyFault;
+use crate::tls::failure::FailureCode;
 
 /// Why the trusted CAs are left as they are.
 #[derive(Debug, Error)]
@@ -85,6 +86,20 @@ pub enum BundleError {
 }
 
 impl BundleError {
+    /// What `fsvc explain` has more about.
+    pub(super) const fn failure(&self) -> Option<FailureCode> {
+        Some(match self {
+            Self::NotACa { .. } | Self::CannotSign { .. } => FailureCode::WrongPlace,
+            Self::Version { .. } | Self::Key { .. } => FailureCode::UnusableForm,
+            Self::Expired { .. } => FailureCode::ServerExpired,
+            Self::Early { .. } => FailureCode::NotYetValid,
+            Self::NoList { .. } | Self::ListForeign { .. } | Self::ListUnfit { .. } => {
+                FailureCode::NoRevocationList
+            }
+            _ => return None,
+        })
+    }
+
     pub(super) fn hint(&self) -> String {
         match self {
             Self::NotACa { .. } => {

@@ -18,8 +18,10 @@ use super::ledger::Kind;
 use super::list::days_left;
 use super::{PkiError, vet};
 use crate::escape::Escaped;
+use crate::identity::Binding;
 use crate::tls::TlsError;
 use crate::tls::failure::FailureCode;
+use crate::tls::judge::Judge;
 use crate::tls::pem::{self, PemError};
 use crate::tls::server::{Files, configure};
 use crate::tls::x509::Facts;
@@ -34,16 +36,43 @@ pub enum Scope<'a> {
     Mounted,
 }
 
+/// What is known beside the directory.
+#[derive(Debug, Clone, Default)]
+pub struct Beside<'a> {
+    /// The CAs whose clients the server lets in, where they are not those of the directory.
+    pub ca: Option<&'a Path>,
+    /// What the server's policy says of single CAs.
+    pub bindings: &'a [Binding],
+    /// What a server said.
+    pub shown: Option<Shown<'a>>,
+}
+
+/// A client's certificate that was shown to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shown<'a> {
+    pub certificate: &'a Path,
+    pub outcome: Outcome,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The server takes it: it alone decides whom it trusts.
+    Taken,
+    /// The server's certificate is of a CA that is not in the directory: its file may be the wrong one.
+    ServerUntrusted,
+    /// Something else, or nothing.
+    Other,
+}
+
 /// See [`super::check`].
-pub(super) fn check(dir: &Path, scope: Scope<'_>, now: Timestamp) -> CheckReport {
-    let now = whole_second(now);
-    let mut checker = Checker {
-        report: CheckReport::new(dir, now),
-        cas: Vec::new(),
-        lists: Vec::new(),
-        now,
-        is_one: scope != Scope::All,
-    };
+pub(super) fn check(
+    dir: &Path,
+    scope: Scope<'_>,
+    beside: &Beside<'_>,
+    now: Timestamp,
+) -> CheckReport {
+    let mut checker = Checker::new(dir, scope != Scope::All, beside, now);
     match Layout::new(dir) {
         Ok(layout) => match scope {
             Scope::All => checker.all(&layout, None),
@@ -56,24 +85,38 @@ pub(super) fn check(dir: &Path, scope: Scope<'_>, now: Timestamp) -> CheckReport
 }
 
 /// A check at work.
-pub(super) struct Checker {
+pub(super) struct Checker<'a> {
     pub(super) report: CheckReport,
-    pub(super) cas: Vec<CertificateDer<'static>>,
+    pub(super) beside: &'a Beside<'a>,
     pub(super) lists: Vec<CertificateRevocationListDer<'static>>,
+    /// Who judges clients, as a server would.
+    pub(super) clients: Option<Judge>,
+    /// Who judges servers, as a client would.
+    pub(super) servers: Option<Judge>,
     pub(super) now: Timestamp,
     /// Whether one client alone is looked at.
     pub(super) is_one: bool,
 }
 
-impl Checker {
+impl<'a> Checker<'a> {
+    fn new(dir: &Path, is_one: bool, beside: &'a Beside<'a>, now: Timestamp) -> Self {
+        let now = whole_second(now);
+        Self {
+            report: CheckReport::new(dir, now),
+            beside,
+            lists: Vec::new(),
+            clients: None,
+            servers: None,
+            now,
+            is_one,
+        }
+    }
+
     fn all(&mut self, layout: &Layout, client: Option<&str>) {
         let server = layout.server();
         let is_server =
             client.is_none() && (is_there(&server.certificate) || is_there(&server.key));
-        self.bundle(&layout.ca());
-        if is_server || is_there(&layout.crl()) {
-            self.crl(&layout.crl(), &layout.ca());
-        }
+        self.trust(&layout.ca(), &layout.crl(), is_server);
         if is_server {
             self.server(layout, &server);
         }
@@ -92,27 +135,23 @@ impl Checker {
             if !is_there(&path) {
                 let hint = "fsvc certs add --client NAME makes one, where the CA is";
                 self.add(Level::Unreadable, &path, "is missing", Some(hint));
+                self.report.name_last(Some(FailureCode::FileAccess));
             }
         }
     }
 
-    /// Whom the pair of a mounted secret is for, it says itself.
+    /// Whom the pair of a mounted secret is for, it says itself; one for both is what it was shown as.
     fn mounted(&mut self, dir: &Path, layout: &Layout) {
-        let ca = dir.join("ca.crt");
-        self.bundle(&ca);
-        if is_there(&layout.crl()) {
-            self.crl(&layout.crl(), &ca);
-        }
+        self.trust(&dir.join("ca.crt"), &layout.crl(), false);
         let pair = Pair {
             certificate: dir.join("tls.crt"),
             key: dir.join("tls.key"),
         };
         let chain = pem::read_certificates(&pair.certificate).ok();
         let facts = chain.and_then(|chain| Facts::read(&chain[0]).ok());
-        let is_server = facts
-            .and_then(|facts| facts.purposes)
-            .is_none_or(|purposes| purposes.server);
-        let kind = if is_server {
+        let purposes = facts.and_then(|facts| facts.purposes);
+        let is_server = purposes.is_none_or(|purposes| purposes.server);
+        let kind = if is_server && self.beside.shown.is_none() {
             Kind::Server
         } else {
             Kind::Client
@@ -120,10 +159,38 @@ impl Checker {
         self.pair(&pair, kind);
     }
 
-    fn bundle(&mut self, path: &Path) {
+    /// Whom servers and clients trust here.
+    fn trust(&mut self, ca: &Path, crl: &Path, is_server: bool) {
+        let cas = self.bundle(ca);
+        match Judge::new((ca, &cas), None, &[]) {
+            Ok(judge) => self.servers = Some(judge),
+            Err(error) => self.tls(ca, &error),
+        }
+        let (ca, cas) = match self.beside.ca {
+            Some(others) => (others, self.bundle(others)),
+            None => (ca, cas),
+        };
+        let mut listed = false;
+        if is_server || is_there(crl) {
+            listed = self.crl(crl, (ca, &cas));
+        }
+        // What is wrong with the lists was told, and would be told of every client again.
+        let lists = listed.then_some((crl, self.lists.as_slice()));
+        match Judge::new((ca, &cas), lists, self.beside.bindings) {
+            Ok(judge) => self.clients = Some(judge),
+            Err(error) => self.tls(ca, &error),
+        }
+    }
+
+    /// The CAs of a file that may be trusted.
+    fn bundle(&mut self, path: &Path) -> Vec<CertificateDer<'static>> {
+        let mut trusted = Vec::new();
         let cas = match pem::read_certificates(path) {
             Ok(cas) => cas,
-            Err(error) => return self.pem(path, &error),
+            Err(error) => {
+                self.pem(path, &error);
+                return trusted;
+            }
         };
         for ca in cas {
             match vet::ca(path, &ca, self.now) {
@@ -135,18 +202,24 @@ impl Checker {
                     for note in vetted.notes {
                         self.add(Level::Ok, path, &format!("note: {note}"), None);
                     }
-                    self.cas.push(ca);
+                    trusted.push(ca);
                 }
             }
         }
+        trusted
     }
 
-    fn crl(&mut self, path: &Path, bundle: &Path) {
+    /// Whether each CA of the bundle has a list that will do.
+    fn crl(&mut self, path: &Path, (bundle, cas): (&Path, &[CertificateDer<'static>])) -> bool {
         let lists = match pem::read_revocation_lists(path) {
             Ok(lists) => lists,
-            Err(error) => return self.pem(path, &error),
+            Err(error) => {
+                self.pem(path, &error);
+                return false;
+            }
         };
-        for ca in &self.cas.clone() {
+        let mut is_whole = true;
+        for ca in cas {
             let Ok(facts) = Facts::read(ca) else { continue };
             let name = &facts.subject;
             let list = lists.iter().find(|list| inspect::is_list_of(list, ca));
@@ -154,42 +227,34 @@ impl Checker {
                 let text = format!("has no list of {name}, which {} trusts", bundle.display());
                 let hint = "get that CA's list: servers refuse all its clients without one";
                 self.fault(FailureCode::NoRevocationList, path, &text, hint);
+                is_whole = false;
                 continue;
             };
             if let Err(error) = vet::list(path, list, ca, None, self.now) {
                 self.refuse(path, &error);
+                is_whole = false;
                 continue;
             }
             let number = super::crl::read(list).map_or(0, |list| list.entries.len());
-            self.add(
-                Level::Ok,
-                path,
-                &format!("a list of {name}, {number} revoked"),
-                None,
-            );
+            let text = format!("a list of {name}, {number} revoked");
+            self.add(Level::Ok, path, &text, None);
         }
         self.lists = lists;
+        is_whole
     }
 
     fn server(&mut self, layout: &Layout, pair: &Pair) {
         let files = Files {
             certificate: pair.certificate.clone(),
             key: pair.key.clone(),
-            ca: layout.ca(),
+            ca: self.beside.ca.map_or_else(|| layout.ca(), Path::to_owned),
             crl: is_there(&layout.crl()).then(|| layout.crl()),
         };
         // What the bundle and the lists lack was told already, and would hide what is wrong here.
         if self.report.worst() < Level::Broken
-            && let Err(error) = configure(&files, &[], self.now)
+            && let Err(error) = configure(&files, self.beside.bindings, self.now)
         {
-            let hint = error.hint();
-            let level = match &error {
-                TlsError::Pem(PemError::Read { .. }) => Level::Unreadable,
-                _ => Level::Broken,
-            };
-            let path = &pair.certificate;
-            self.add(level, path, &chain(&error), hint.as_deref());
-            return self.report.name_last(error.failure());
+            return self.tls(&pair.certificate, &error);
         }
         self.pair(pair, Kind::Server);
     }
@@ -234,6 +299,15 @@ impl Checker {
         self.report.name_last(Some(code));
     }
 
+    fn tls(&mut self, path: &Path, error: &TlsError) {
+        let level = match error {
+            TlsError::Pem(PemError::Read { .. }) => Level::Unreadable,
+            _ => Level::Broken,
+        };
+        self.add(level, path, &chain(error), error.hint().as_deref());
+        self.report.name_last(error.failure());
+    }
+
     pub(super) fn pem(&mut self, path: &Path, error: &PemError) {
         let level = match error {
             PemError::Read { .. } => Level::Unreadable,
@@ -249,6 +323,7 @@ impl Checker {
             _ => Level::Broken,
         };
         self.add(level, path, &chain(error), error.hint().as_deref());
+        self.report.name_last(error.failure());
     }
 }
 
@@ -278,13 +353,8 @@ pub(super) fn shown_by_server(
     let Some(facts) = chain.first().and_then(|der| Facts::read(der).ok()) else {
         return;
     };
-    let mut checker = Checker {
-        report: CheckReport::new(Path::new(""), now),
-        cas: Vec::new(),
-        lists: Vec::new(),
-        now,
-        is_one: false,
-    };
+    let beside = Beside::default();
+    let mut checker = Checker::new(Path::new(""), false, &beside, now);
     let hosts: Vec<&str> = facts
         .names
         .dns

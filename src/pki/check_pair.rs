@@ -8,25 +8,26 @@ use std::path::Path;
 
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
-use webpki::KeyUsage;
 
-use super::check::{Checker, is_there};
+use super::check::{Checker, Outcome, is_there};
 use super::check_report::Level;
 use super::inspect;
+use super::issue::sha256;
+use super::key;
 use super::layout::Pair;
 use super::ledger::Kind;
-use super::show::verify;
 use super::vet;
 use crate::escape::Escaped;
 use crate::identity::SpiffeId;
 use crate::tls::failure::FailureCode;
 use crate::tls::pem;
+use crate::tls::refusal::Refusal;
 use crate::tls::x509::{Facts, ListFacts};
 
 /// Permission bits of a key that let others in.
 const OTHERS_OR_GROUP_WRITE: u32 = 0o027;
 
-impl Checker {
+impl Checker<'_> {
     /// The pairs of a directory; of clients, the one that is asked for.
     pub(super) fn pairs(&mut self, dir: &Path, names: &[String], kind: Kind, client: Option<&str>) {
         for name in names {
@@ -66,13 +67,18 @@ impl Checker {
         }
         let before = self.report.findings.len();
         self.key(pair, &chain[0]);
-        self.leaf(path, &chain, &facts, kind);
+        let who = self.leaf(path, &chain, &facts, kind);
         let is_sound = self.report.findings[before..]
             .iter()
             .all(|finding| finding.level < Level::Broken);
         if is_sound {
-            let who = facts.names.uri.first().map_or("a certificate", |uri| uri);
-            let mut text = Escaped::new(who).to_string();
+            let uri = facts.names.uri.first();
+            let mut text = who.unwrap_or_else(|| {
+                uri.map_or_else(
+                    || "a certificate".to_owned(),
+                    |uri| Escaped::new(uri).to_string(),
+                )
+            });
             if kind != Kind::Client {
                 let hosts = facts.names.dns.iter().chain(&facts.names.ip);
                 let hosts: Vec<&str> = hosts.map(String::as_str).collect();
@@ -102,11 +108,29 @@ impl Checker {
         let own = inspect::facts(&pair.certificate, certificate).map(|facts| facts.public_key);
         match (loaded, own) {
             (Err(error), _) => {
-                let text = format!("cannot be used: {}", Escaped::new(&error.to_string()));
-                self.fault(FailureCode::UnusableForm, path, &text, "");
+                let why = key::fault(certificate);
+                let why = why.map_or_else(
+                    || Escaped::new(&error.to_string()).to_string(),
+                    |fault| format!("it {fault}"),
+                );
+                let hint =
+                    "have another pair made, of version 3: fsvc certs add, or request and sign";
+                self.fault(
+                    FailureCode::UnusableForm,
+                    path,
+                    &format!("cannot be used: {why}"),
+                    hint,
+                );
             }
             (Ok(key), Ok(own)) if key.public_key().is_some_and(|key| *key != own[..]) => {
-                let text = format!("does not belong to {}", pair.certificate.display());
+                let has = key
+                    .public_key()
+                    .map_or_else(String::new, |key| sha256(&key));
+                let text = format!(
+                    "does not belong to {} (its public key has sha256 {has}, the certificate's {})",
+                    pair.certificate.display(),
+                    sha256(&own)
+                );
                 let hint = "which of the two was replaced last? fsvc certs renew makes a new pair";
                 self.fault(FailureCode::KeyMismatch, path, &text, hint);
             }
@@ -114,7 +138,72 @@ impl Checker {
         }
     }
 
-    fn leaf(&mut self, path: &Path, chain: &[CertificateDer<'static>], facts: &Facts, kind: Kind) {
+    /// What it says of itself, then what the other end would say; whom a server would take it for.
+    fn leaf(
+        &mut self,
+        path: &Path,
+        chain: &[CertificateDer<'static>],
+        facts: &Facts,
+        kind: Kind,
+    ) -> Option<String> {
+        let before = self.report.findings.len();
+        self.dates(path, facts, kind);
+        if facts.is_ca {
+            let hint = "a server or client needs one of its own";
+            self.fault(FailureCode::WrongPlace, path, "is a CA's certificate", hint);
+        } else {
+            self.purposes(path, facts, kind);
+            self.names(path, facts, kind);
+        }
+        let own = self.is_one.then_some(path);
+        let judged = match kind {
+            Kind::Client => self.clients.as_ref().map_or(Ok(None), |judge| {
+                judge
+                    .check_client(chain, own, self.now)
+                    .map(|taken| taken.map(|taken| taken.id.to_string()))
+            }),
+            _ => self.servers.as_ref().map_or(Ok(None), |judge| {
+                judge.check_server(chain, self.now).map(|()| None)
+            }),
+        };
+        match judged {
+            Ok(who) => return who,
+            Err(refusal) => {
+                let mut told = self.report.findings[before..].iter();
+                if !told.any(|finding| finding.code == refusal.code) {
+                    self.refused(path, &refusal);
+                }
+            }
+        }
+        None
+    }
+
+    /// The other end would refuse it, going by what is known here; a server that was asked knows better.
+    fn refused(&mut self, path: &Path, refusal: &Refusal) {
+        let outcome = self
+            .beside
+            .shown
+            .filter(|shown| shown.certificate == path)
+            .map(|shown| shown.outcome);
+        let is_of_trust = matches!(
+            refusal.code,
+            Some(FailureCode::UntrustedClient | FailureCode::MissingIntermediate)
+        );
+        let otherwise = match outcome {
+            Some(Outcome::Taken) => "the server takes it all the same",
+            Some(Outcome::ServerUntrusted) if is_of_trust => {
+                "nor did one of them sign the server's: is it the right file?"
+            }
+            _ => {
+                self.add(Level::Broken, path, &refusal.cause, refusal.hint.as_deref());
+                return self.report.name_last(refusal.code);
+            }
+        };
+        let text = format!("note: {}; {otherwise}", refusal.cause);
+        self.add(Level::Ok, path, &text, None);
+    }
+
+    fn dates(&mut self, path: &Path, facts: &Facts, kind: Kind) {
         let (until, from) = (facts.not_after, facts.not_before);
         if until <= self.now {
             let code = match kind {
@@ -130,12 +219,12 @@ impl Checker {
             let hint = "one of the two clocks is wrong";
             self.fault(FailureCode::NotYetValid, path, &text, hint);
         }
-        if facts.is_ca {
-            let hint = "a server or client needs one of its own";
-            self.fault(FailureCode::WrongPlace, path, "is a CA's certificate", hint);
-        }
+    }
+
+    /// A client without any purpose passes TLS; what it is to a server its judge says.
+    fn purposes(&mut self, path: &Path, facts: &Facts, kind: Kind) {
         let has = facts.purposes.map(|has| (has.server, has.client));
-        let (server, client) = has.unwrap_or((true, false));
+        let (server, client) = has.unwrap_or((true, kind == Kind::Client));
         let swapped = "were the files of a server and a client swapped?";
         if matches!(kind, Kind::Server | Kind::Peer) && !server {
             let text = "is not for servers (no serverAuth)";
@@ -145,10 +234,9 @@ impl Checker {
             let text = "is not for clients (no clientAuth)";
             self.fault(FailureCode::WrongPurpose, path, text, swapped);
         }
-        self.names(path, facts, kind);
-        self.trust(path, chain, facts, kind);
     }
 
+    /// What a server or peer is called; who a client is its judge says.
     fn names(&mut self, path: &Path, facts: &Facts, kind: Kind) {
         let hosts = facts.names.dns.len() + facts.names.ip.len();
         if kind != Kind::Client && hosts == 0 {
@@ -156,56 +244,18 @@ impl Checker {
             let hint = "fsvc gen-certs --host NAME";
             self.fault(FailureCode::WrongName, path, text, hint);
         }
+        if kind != Kind::Peer {
+            return;
+        }
         let (text, hint) = match &facts.names.uri[..] {
-            [uri] if kind != Kind::Server && uri.parse::<SpiffeId>().is_err() => (
+            [uri] if uri.parse::<SpiffeId>().is_err() => (
                 format!("has a name that is no identity: {}", Escaped::new(uri)),
                 "fsvc takes spiffe://DOMAIN/PATH in lower case",
-            ),
-            [] if kind == Kind::Client => (
-                "has no URI name, so it names nobody".to_owned(),
-                "the policy can say by what else its CA names: [[trust]]",
             ),
             [_, _, ..] => ("has several URI names".to_owned(), "fsvc takes exactly one"),
             _ => return,
         };
         self.fault(FailureCode::NoIdentity, path, &text, hint);
-    }
-
-    /// Whether a CA of the bundle stands behind it, and does still.
-    fn trust(&mut self, path: &Path, chain: &[CertificateDer<'static>], facts: &Facts, kind: Kind) {
-        if self.cas.is_empty() || facts.is_ca {
-            return;
-        }
-        let usage = match kind {
-            Kind::Client => KeyUsage::client_auth(),
-            _ => KeyUsage::server_auth(),
-        };
-        match verify(&chain[0], &chain[1..], &self.cas, usage, self.now) {
-            Err(webpki::Error::UnknownIssuer) => {
-                let text = format!(
-                    "is signed by {}, which no CA in ca.pem stands behind",
-                    facts.issuer
-                );
-                let hint = "a wrong ca.pem, or a CA between is missing in the file of the \
-                            certificate";
-                let code = match kind {
-                    Kind::Client => FailureCode::UntrustedClient,
-                    _ => FailureCode::UntrustedServer,
-                };
-                self.fault(code, path, &text, hint);
-            }
-            // These were told in other words.
-            Ok(())
-            | Err(
-                webpki::Error::CertExpired { .. }
-                | webpki::Error::CertNotValidYet { .. }
-                | webpki::Error::RequiredEkuNotFoundContext(_),
-            ) => {}
-            Err(error) => {
-                let text = format!("is refused by TLS: {error}");
-                self.add(Level::Broken, path, &text, None);
-            }
-        }
     }
 
     /// Whether a list says that it is not good any more.

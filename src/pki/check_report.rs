@@ -77,10 +77,13 @@ impl CheckReport {
         });
     }
 
-    /// Says which failure the last finding is.
+    /// Says which failure the last finding is; where nothing is known to do, what to ask next.
     pub fn name_last(&mut self, code: Option<FailureCode>) {
         if let Some(finding) = self.findings.last_mut() {
             finding.code = code;
+            if let (Some(code), None) = (code, &finding.hint) {
+                finding.hint = Some(format!("fsvc explain {code} says more"));
+            }
         }
     }
 

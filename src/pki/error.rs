@@ -17,6 +17,7 @@ use super::request::RequestError;
 use super::rotation::RotationError;
 use super::sign::SignError;
 use crate::escape::Escaped;
+use crate::tls::failure::FailureCode;
 use crate::tls::pem::PemError;
 
 /// What kind of failure it was: what a caller may branch on.
@@ -194,6 +195,17 @@ impl PkiError {
             | Self::CaChange { .. }
             | Self::LedgerLost { .. }
             | Self::LedgerLine { .. } => ErrorKind::Refused,
+        }
+    }
+
+    /// What `fsvc explain` has more about, where a file is no good for TLS.
+    pub(super) const fn failure(&self) -> Option<FailureCode> {
+        match self {
+            Self::Pem(error) => error.failure(),
+            Self::Bundle(error) => error.failure(),
+            Self::Io { .. } => Some(FailureCode::FileAccess),
+            Self::Certificate { .. } => Some(FailureCode::UnusableForm),
+            _ => None,
         }
     }
 

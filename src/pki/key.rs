@@ -3,10 +3,12 @@
 //! What passes here is what TLS peers accept, so a certificate never fails for its key later.
 
 use thiserror::Error;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION,
     OID_SIG_ED25519, Oid,
 };
+use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 
@@ -55,6 +57,14 @@ pub(super) fn check(key: &SubjectPublicKeyInfo<'_>) -> Result<&'static str, KeyF
         Ok("RSA")
     } else {
         Err(KeyFault::RsaSize { bits })
+    }
+}
+
+/// Why the key of a certificate is refused, if it is.
+pub(super) fn fault(certificate: &[u8]) -> Option<KeyFault> {
+    match X509Certificate::from_der(certificate) {
+        Ok((_, x509)) => check(x509.public_key()).err(),
+        Err(_) => Some(KeyFault::Malformed),
     }
 }
 

@@ -73,7 +73,7 @@ pub use bearer::{Holder, NewBearer};
 pub use bundle::{ListSource, Pick};
 pub use bundle_error::BundleError;
 pub use bundle_report::{BundleReport, CaChange, TrustedCa};
-pub use check::Scope;
+pub use check::{Beside, Outcome, Scope, Shown};
 pub use check_report::{CheckReport, Finding, Level};
 pub use csr::{Asked as AskedByRequest, CsrError, CsrFault};
 pub use error::{ErrorKind, PkiError};
@@ -282,6 +282,6 @@ pub fn show(file: &Path, ca: Option<&Path>, now: Timestamp) -> Result<ShowReport
 }
 
 /// Looks at the certificates of `dir` as a server or a client would. Blocks.
-pub fn check(dir: &Path, scope: Scope<'_>, now: Timestamp) -> CheckReport {
-    check::check(dir, scope, now)
+pub fn check(dir: &Path, scope: Scope<'_>, beside: &Beside<'_>, now: Timestamp) -> CheckReport {
+    check::check(dir, scope, beside, now)
 }

@@ -83,6 +83,11 @@ impl Grant {
         Ok(grant)
     }
 
+    /// Whether it is for this identity.
+    pub(super) fn is_to(&self, who: &SpiffeId) -> bool {
+        self.to.iter().any(|to| to.capture(who).is_some())
+    }
+
     /// Whether this grant covers it.
     pub(super) fn covers(&self, who: &SpiffeId, action: Action, name: Name<'_>) -> bool {
         self.allow.contains(&action)

@@ -285,6 +285,12 @@ impl Policy {
         self.grants.len()
     }
 
+    /// How many grants are for this identity, whatever they allow.
+    pub fn n_grants_to(&self, who: &SpiffeId) -> usize {
+        let grants = self.grants.iter();
+        grants.filter(|(_, grant)| grant.is_to(who)).count()
+    }
+
     /// What the certificates of single CAs may say, in the order of the text. The files are as they
     /// stand there: beside the policy, where they do not begin with `/`.
     pub fn bindings(&self) -> &[Binding] {

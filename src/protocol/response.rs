@@ -215,6 +215,10 @@ pub struct Whoami {
     /// Who issued the certificate.
     pub ca: String,
     pub expires_at: Timestamp,
+    /// How many grants of the policy are for this identity; with none it may do nothing. Absent where
+    /// the server does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n_grants: Option<u64>,
 }
 
 /// Whether something would be allowed, and why.

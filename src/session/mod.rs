@@ -287,7 +287,7 @@ impl Session {
             Op::Move(rename) => queue_result(out, id, service.rename(who, &rename).await),
             Op::Copy(copy) => queue_result(out, id, self.copy(copy).await),
             Op::Can(question) => queue_result(&mut connection, id, service.can(who, &question)),
-            Op::Whoami => queue_result(&mut connection, id, Ok(Service::whoami(who))),
+            Op::Whoami => queue_result(&mut connection, id, Ok(service.whoami(who))),
             Op::Ping => queue_result(&mut connection, id, Ok(serde_json::Map::new())),
             Op::Ack(ack) => queue_done(&mut connection, id, service.acknowledge(who, &ack)),
             Op::Forget(forget) => {

@@ -15,7 +15,7 @@ use webpki::{
 };
 
 use super::bundle::Bundle;
-use super::server::{Files, rustls_failed};
+use super::server::rustls_failed;
 use super::x509::Facts;
 use super::{TlsError, pem, provider};
 use crate::identity::Binding;
@@ -51,13 +51,13 @@ impl Signer<'_> {
 }
 
 impl Anchors {
-    /// The CAs of a bundle and their lists, and what is said of some of them. Reads the files of
-    /// these. Blocks.
+    /// The CAs of a bundle and their lists, by their files, and what is said of some of them. Reads the
+    /// files of these. Blocks.
     ///
     /// # Errors
     /// A file cannot be read or used, a setting is about no CA of the bundle, or two are about one.
     pub(super) fn new(
-        files: &Files,
+        (ca, crl): (&Path, Option<&Path>),
         bundle: &Bundle,
         lists: &[CertificateRevocationListDer<'_>],
         bindings: &[Binding],
@@ -65,13 +65,11 @@ impl Anchors {
         if bindings.is_empty() {
             return Ok(Self::default());
         }
-        let bound = bound(bindings, &files.ca, bundle)?;
+        let bound = bound(bindings, ca, bundle)?;
         let owned = lists.iter().map(|list| {
             let list = OwnedCertRevocationList::from_der(list);
-            list.map(CertRevocationList::Owned).map_err(|source| {
-                let path = files.crl.as_deref().unwrap_or(&files.ca);
-                rustls_failed(path, source)
-            })
+            list.map(CertRevocationList::Owned)
+                .map_err(|source| rustls_failed(crl.unwrap_or(ca), source))
         });
         Ok(Self {
             lists: owned.collect::<Result<_, _>>()?,

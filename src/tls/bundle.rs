@@ -7,6 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 
 use super::dates::{minute, with_distance};
 use super::x509::Facts;
@@ -45,16 +46,42 @@ pub(super) fn read(path: &Path, now: Timestamp) -> Result<Bundle, TlsError> {
             });
         }
         check_dates(path, &facts, now)?;
-        bundle
-            .roots
-            .add(certificate)
-            .map_err(|source| TlsError::Rustls {
-                path: path.to_owned(),
-                source: Box::new(source),
-            })?;
-        bundle.facts.push(facts);
+        bundle.add(path, certificate, facts)?;
     }
     Ok(bundle)
+}
+
+impl Bundle {
+    /// Certificates of `path` that were looked at before.
+    pub(super) fn of(path: &Path, vetted: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
+        let mut bundle = Self {
+            roots: RootCertStore::empty(),
+            facts: Vec::new(),
+        };
+        for certificate in vetted {
+            let facts = Facts::read(certificate).map_err(|source| TlsError::X509 {
+                path: path.to_owned(),
+                source,
+            })?;
+            bundle.add(path, certificate.clone(), facts)?;
+        }
+        Ok(bundle)
+    }
+
+    fn add(
+        &mut self,
+        path: &Path,
+        certificate: CertificateDer<'static>,
+        facts: Facts,
+    ) -> Result<(), TlsError> {
+        let added = self.roots.add(certificate);
+        added.map_err(|source| TlsError::Rustls {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        self.facts.push(facts);
+        Ok(())
+    }
 }
 
 /// The subjects of the CAs in a file, as far as it can be read: for texts alone.

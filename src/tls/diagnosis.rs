@@ -85,7 +85,8 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn judge(&self, error: &CertificateError) -> (FailureCode, String) {
+    /// The same without the verdict: which failure it is, and what is wrong.
+    pub(super) fn judge(&self, error: &CertificateError) -> (FailureCode, String) {
         use CertificateError as E;
         match error {
             E::UnknownIssuer => trusted::unknown_issuer(self),

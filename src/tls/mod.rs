@@ -11,6 +11,7 @@ mod diagnosis;
 pub mod failure;
 mod hints;
 pub mod identity;
+pub mod judge;
 mod marks;
 mod named;
 pub mod pem;
@@ -84,6 +85,8 @@ pub enum TlsError {
         subject: String,
         role: &'static str,
     },
+    #[error("{}: the certificate {subject} is a CA's, not a server's", path.display())]
+    CaAsServer { path: PathBuf, subject: String },
     #[error("{}: the certificate is of {found}, the one before was of {before}", path.display())]
     OtherIdentity {
         path: PathBuf,
@@ -152,7 +155,9 @@ impl TlsError {
             Self::Pem(error) => return error.failure(),
             Self::OpenKey { .. } => FailureCode::FileAccess,
             Self::KeyMismatch { .. } => FailureCode::KeyMismatch,
-            Self::NotACa { .. } | Self::CannotSign { .. } => FailureCode::WrongPlace,
+            Self::NotACa { .. } | Self::CannotSign { .. } | Self::CaAsServer { .. } => {
+                FailureCode::WrongPlace
+            }
             Self::Expired { .. } => FailureCode::ServerExpired,
             Self::NotYetValid { .. } => FailureCode::NotYetValid,
             Self::WrongRole { .. } => FailureCode::WrongPurpose,
@@ -193,6 +198,9 @@ impl TlsError {
                 "fsvc gen-certs renews what it made; another CA's file comes from there".to_owned(),
             ),
             Self::NotYetValid { .. } => Some("one of the two clocks is wrong".to_owned()),
+            Self::CaAsServer { .. } => {
+                Some("a server needs one that the CA signed: fsvc gen-certs".to_owned())
+            }
             Self::WrongRole { .. } => {
                 Some("were the server's and a client's files swapped?".to_owned())
             }
@@ -216,7 +224,7 @@ impl TlsError {
             ),
             Self::BoundUntrusted { path, bundle, .. } => Some(format!(
                 "is it the right file? a [[trust]] entry binds a CA that is in {}, and adds none: \
-                 put what is in {} there too",
+                 put what is in {} there too, or name the bundle that has it (serve --ca, certs check --client-ca)",
                 bundle.display(),
                 path.display()
             )),

@@ -140,6 +140,13 @@ fn refused_by_server(alert: AlertDescription, files: &Files, now: Timestamp) -> 
             "give one with --as NAME, or with --cert and --key",
         ),
         AlertDescription::ProtocolVersion => old_tls(),
+        AlertDescription::UnexpectedMessage => Refusal::new(
+            FailureCode::PlainText,
+            "the server says that what reached it is no TLS, and this client sent TLS: something between put its own \
+             words before that, or changed it",
+            "is a balancer or proxy on the way set to send the PROXY header, or to end TLS? switch that off, or \
+             connect past it; the server's log shows what it got",
+        ),
         AlertDescription::NoApplicationProtocol => {
             Refusal::new(None, "the other end speaks TLS, but not fsvc/1", RIGHT_PORT)
         }

@@ -141,7 +141,12 @@ pub fn configure(files: &Files, bindings: &[Binding], now: Timestamp) -> Result<
             .with_crls(trust.lists.clone())
             .enforce_revocation_expiration();
     }
-    let anchors = Anchors::new(files, &bundle, &trust.lists, bindings)?;
+    let anchors = Anchors::new(
+        (&files.ca, files.crl.as_deref()),
+        &bundle,
+        &trust.lists,
+        bindings,
+    )?;
     let verifier = verifier
         .build()
         .map_err(|source| rustls_failed(&files.ca, source))?;
@@ -195,7 +200,13 @@ fn check_own_certificate(
         source,
     })?;
     bundle::check_dates(path, &facts, now)?;
-    if facts.is_ca || facts.purposes.is_some_and(|purposes| !purposes.server) {
+    if facts.is_ca {
+        return Err(TlsError::CaAsServer {
+            path: path.to_owned(),
+            subject: facts.subject,
+        });
+    }
+    if facts.purposes.is_some_and(|purposes| !purposes.server) {
         return Err(TlsError::WrongRole {
             path: path.to_owned(),
             subject: facts.subject,

@@ -41,6 +41,7 @@ mod certs_request;
 mod certs_revoke;
 mod certs_rotate;
 mod certs_show;
+mod check_connect;
 mod client_rotation;
 mod compression;
 mod compression_moves;

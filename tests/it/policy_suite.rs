@@ -60,6 +60,12 @@ fn answers(policy: &Policy, who: &str, action: &str, on: &str, expected: bool) {
 fn the_design_example_grants_what_it_says() {
     let policy = Policy::parse(DESIGN).unwrap();
     assert_eq!(policy.n_grants(), 2);
+    // Who is meant is counted, whatever may be done: the one pattern, and the name.
+    for (who, n) in [("ingest", 2), ("ann", 1), ("ann/x", 0)] {
+        assert_eq!(policy.n_grants_to(&client(who)), n, "{who}");
+    }
+    let stranger = id("spiffe://other.internal/client/ann");
+    assert_eq!(policy.n_grants_to(&stranger), 0);
     answers(&policy, "dev", "read", "/home/dev/a", true);
     answers(&policy, "dev", "list", "/home/dev/", true);
     answers(&policy, "dev", "list", "/home/dev/deep/er/", true);

@@ -294,7 +294,7 @@ fn a_server_certificate_that_will_not_do_is_named() {
     );
     changed(
         |m| server(m, &m.ca.as_pair()),
-        "fsvc: DIR/server.pem: the certificate CN=matrix root is not for server use\nhint: were the server's and a client's files swapped?",
+        "fsvc: DIR/server.pem: the certificate CN=matrix root is a CA's, not a server's\nhint: a server needs one that the CA signed: fsvc gen-certs",
     );
 }
 

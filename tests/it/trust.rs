@@ -14,13 +14,13 @@ use crate::matrix::{Ca, Matrix, POLICY, Pair};
 const CORP: &str = "spiffe://corp.example/team/ann";
 
 /// A trust setting, in the policy's form; `more` are further lines.
-fn trust(file: &str, domain: &str, more: &str) -> String {
+pub fn trust(file: &str, domain: &str, more: &str) -> String {
     format!("\n[[trust]]\nca = \"{file}\"\ntrust_domain = \"{domain}\"\n{more}\n")
 }
 
 /// A matrix whose server trusts these CAs besides its own, each in a file of its name, and has the
 /// settings.
-fn trusting(others: &[(&str, &Ca)], settings: &str) -> Matrix {
+pub fn trusting(others: &[(&str, &Ca)], settings: &str) -> Matrix {
     let matrix = Matrix::new();
     matrix.write("own.pem", &matrix.ca.pem);
     let (mut bundle, mut lists) = (matrix.ca.pem.clone(), matrix.ca.empty_list());

@@ -176,9 +176,11 @@ fn transport(code: FailureCode) -> Explanation {
         FailureCode::PlainText => Explanation {
             title: "something that is no TLS came to the TLS port",
             meaning: "A browser, a health check, a proxy or another program spoke to the port without TLS. It was told \
-                      so in its own language where it has one (HTTP, JSON), and nothing was done for it.",
-            who: "whoever configured the other program",
-            next: &["fsvc ping --server HOST:PORT --as NAME"],
+                      so in its own language where it has one (HTTP, JSON), and nothing was done for it. A balancer \
+                      that puts a PROXY header before TLS, or a proxy that ends TLS and hands on plain text, does the \
+                      same to clients that speak TLS themselves.",
+            who: "whoever configured the other program, or what stands between",
+            next: &["fsvc certs check --connect HOST:PORT --as NAME"],
         },
         FailureCode::NotTls => Explanation {
             title: "what the client reached does not speak TLS",

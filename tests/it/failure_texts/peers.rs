@@ -76,6 +76,10 @@ fn tls14_plain_text() {
         }
         texts.log(&format!("server: {title}"), &matrix, &server, from);
     }
+    // That is the answer to SSH and PROXY: a client whose TLS comes behind such a line gets it.
+    let port = answering(b"\x15\x03\x03\0\x02\x02\x0a");
+    let command = whoami(&matrix, "good", &format!("localhost:{port}"));
+    texts.client("client: something was put before its TLS", &matrix, command);
     texts.hold();
 }
 
