@@ -31,7 +31,7 @@ pub(super) const DUE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long files that do not fit are given to become whole, once.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Clocks that differ by more are told of: certificates begin and end by both.
-pub(super) const SKEW_MAX: SignedDuration = SignedDuration::from_secs(60);
+pub const SKEW_MAX: SignedDuration = SignedDuration::from_secs(60);
 /// How often files are loaded that change while they are loaded, before they are left for later.
 const LOADS_MAX: usize = 3;
 
@@ -50,7 +50,7 @@ pub enum CertificateNews {
     },
     /// The server does not take the new files (yet); a stream stays on its connection.
     NotTaken { reason: String },
-    /// A server's clock and this one differ by more than a minute; told once a client.
+    /// A server's clock and this one differ by more than [`SKEW_MAX`]; told once a client.
     ClocksDiffer { server: Timestamp, own: Timestamp },
 }
 

@@ -67,7 +67,7 @@ use credentials::Credentials;
 use link::Link;
 
 pub use crate::tls::renewal::Renewal;
-pub use credentials::CertificateNews;
+pub use credentials::{CertificateNews, SKEW_MAX};
 pub use error::ClientError;
 pub use file::{Delta, N_STREAMS, N_STREAMS_MAX, TransferOptions};
 pub use fingerprint::Fingerprint;

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::time::timeout;
 
 use crate::cli::output::chain;
-use crate::client::{Client, ClientError, Met, Options};
+use crate::client::{Client, ClientError, Met, Options, SKEW_MAX};
 use crate::escape::Escaped;
 use crate::pki::{CheckReport, Level, Outcome};
 use crate::protocol::{Hello, Whoami};
@@ -22,8 +22,6 @@ use crate::tls::pem::PemError;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long all of it may take, whatever addresses the name has.
 const PATIENCE_FOR_ALL: Duration = Duration::from_secs(60);
-/// Clocks that differ by more are told of.
-const SKEW_MAX_SECONDS: i64 = 60;
 
 /// What came of it.
 pub(super) enum Reached {
@@ -161,11 +159,11 @@ fn greeted(report: &mut CheckReport, subject: &Path, hello: &Hello) {
     );
     report.add(Level::Ok, subject, &text, None);
     let now = Timestamp::now();
-    let skew = hello.time.duration_since(now).as_secs();
-    if skew.abs() > SKEW_MAX_SECONDS {
+    let skew = hello.time.duration_since(now);
+    if skew.abs() > SKEW_MAX {
         let text = format!(
             "its clock and this one differ by {} s: it says {}, this one {now}",
-            skew.abs(),
+            skew.abs().as_secs(),
             hello.time
         );
         let hint = "certificates begin and end by both clocks: set the wrong one";
