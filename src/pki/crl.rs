@@ -4,7 +4,7 @@
 //! list says. None is published that a server would not read as it is meant.
 
 use jiff::Timestamp;
-use rcgen::{RevocationReason, RevokedCertParams, SerialNumber};
+use rcgen::{KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use webpki::{
@@ -18,6 +18,7 @@ use x509_parser::revocation_list::CertificateRevocationList;
 use super::PkiError;
 use super::authority::Authority;
 use super::disk::Disk;
+use super::inspect;
 use super::issue::{self, Role, hex};
 use super::layout::Layout;
 use super::ledger::Ledger;
@@ -152,6 +153,9 @@ impl List {
         };
         let entries = self.entries.iter().map(entry);
         let entries = entries.collect::<Result<Vec<_>, PkiError>>()?;
+        let key_id = inspect::key_id(&ca.anchors[0]);
+        let key_id = key_id.map_or(KeyIdMethod::Sha256, KeyIdMethod::PreSpecified);
+        let signer = (signer, key_id);
         let list = issue::make_crl(signer, now, ca.facts.validity, number, entries)?;
         self.try_out(&list, ca)?;
         Ok(list)

@@ -249,6 +249,16 @@ impl Facts {
     }
 }
 
+/// The identifier that a certificate gives its key.
+pub(super) fn key_id(der: &[u8]) -> Option<Vec<u8>> {
+    let (_, x509) = X509Certificate::from_der(der).ok()?;
+    let mut extensions = x509.extensions().iter();
+    extensions.find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(id.0.to_vec()),
+        _ => None,
+    })
+}
+
 pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),

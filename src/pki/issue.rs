@@ -243,9 +243,10 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], PkiError> {
     Ok(bytes)
 }
 
-/// A revocation list, valid as long as the CA; one of a CA that has ended, for a day.
+/// A revocation list, valid as long as the CA; one of a CA that has ended, for a day. Others find it
+/// by the identifier that the CA gave its key.
 pub(super) fn make_crl(
-    issuer: &Issuer<'_, KeyPair>,
+    (issuer, key_id): (&Issuer<'_, KeyPair>, KeyIdMethod),
     now: Timestamp,
     ca: Validity,
     number: u64,
@@ -259,7 +260,7 @@ pub(super) fn make_crl(
         crl_number: SerialNumber::from(number),
         issuing_distribution_point: None,
         revoked_certs,
-        key_identifier_method: KeyIdMethod::Sha256,
+        key_identifier_method: key_id,
     };
     list.signed_by(issuer).map(Into::into).map_err(failed)
 }

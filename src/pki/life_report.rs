@@ -12,7 +12,7 @@ use super::issue::whole_days;
 use super::ledger::Kind;
 use super::name::Host;
 use super::reason::Reason;
-use super::report::{PolicyItem, PolicyState, path, path_or_none};
+use super::report::{APPLE_DAYS_MAX, PolicyItem, PolicyState, apple_note, path, path_or_none};
 use crate::identity::SpiffeId;
 
 /// What everybody who changes a certificate should know.
@@ -136,6 +136,9 @@ impl AddReport {
             let end = self.expires_at;
             self.notes
                 .push(format!("it ends with its CA, {end}, not after {days} days"));
+        }
+        if days > APPLE_DAYS_MAX && self.kind != Kind::Client {
+            self.notes.push(apple_note());
         }
         if self.kind == Kind::Peer {
             self.notes.push(format!(

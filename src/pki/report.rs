@@ -13,7 +13,7 @@ use super::name::{ClientName, Host};
 use crate::identity::{SpiffeId, renew_after};
 
 /// Longest validity of a server certificate that Apple systems accept.
-const APPLE_DAYS_MAX: u32 = 825;
+pub(super) const APPLE_DAYS_MAX: u32 = 825;
 
 /// What one run found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -134,9 +134,7 @@ impl Report {
             ));
         }
         if days > APPLE_DAYS_MAX && self.server.state != State::Kept {
-            notes.push(format!(
-                "macOS and iOS refuse server certificates of more than {APPLE_DAYS_MAX} days"
-            ));
+            notes.push(apple_note());
         }
         if self
             .server
@@ -173,6 +171,11 @@ impl Item {
     pub fn days_left(&self, now: Timestamp) -> i64 {
         self.expires_at.duration_since(now).as_hours() / 24
     }
+}
+
+/// What is said of a server's certificate of more than [`APPLE_DAYS_MAX`] days.
+pub(super) fn apple_note() -> String {
+    format!("macOS and iOS refuse server certificates of more than {APPLE_DAYS_MAX} days")
 }
 
 pub(super) fn path<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {

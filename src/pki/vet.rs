@@ -19,6 +19,7 @@ use super::bundle_error::BundleError;
 use super::key::{self, KeyFault};
 use crate::escape::Escaped;
 use crate::tls::x509::Facts;
+use crate::tls::x509_list;
 
 /// What was found out about a CA.
 pub(super) struct Vetted {
@@ -146,27 +147,22 @@ pub(super) fn list(
         .into()
     };
     let nobody = || "an unknown issuer".to_owned();
-    let Ok((rest, list)) = CertificateRevocationList::from_der(der) else {
+    let Ok((_, list)) = CertificateRevocationList::from_der(der) else {
         return Err(unfit(nobody(), "is malformed"));
     };
-    let Ok((_, ca)) = X509Certificate::from_der(ca) else {
+    let Ok((_, x509)) = X509Certificate::from_der(ca) else {
         return Err(unfit(nobody(), "is of a malformed CA"));
     };
     let issuer = Escaped::new(&list.issuer().to_string()).to_string();
-    let fault = if !rest.is_empty() {
-        "has bytes behind it".to_owned()
-    } else if list.issuer().as_raw() != ca.subject().as_raw() {
+    if list.issuer().as_raw() != x509.subject().as_raw() {
         return Err(BundleError::ListForeign {
             path: path.to_owned(),
             issuer,
         }
         .into());
-    } else if list.verify_signature(ca.public_key()).is_err() {
-        "is not signed by the key of that CA".to_owned()
-    } else if let Err(error) = webpki::OwnedCertRevocationList::from_der(der) {
-        format!("cannot be used: {error} (delta and indirect lists cannot)")
-    } else if list.last_update().timestamp() > now.as_second() {
-        format!("is from the future: {}", list.last_update())
+    }
+    let fault = if let Some(fault) = x509_list::fault(der, ca, now) {
+        fault.to_string()
     } else if let Some(end) = list.next_update()
         && end.timestamp() <= now.as_second()
     {

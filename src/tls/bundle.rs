@@ -17,6 +17,7 @@ use super::{TlsError, pem};
 pub(super) struct Bundle {
     pub(super) roots: RootCertStore,
     pub(super) facts: Vec<Facts>,
+    pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
 /// Reads a file of CA certificates.
@@ -24,10 +25,7 @@ pub(super) struct Bundle {
 /// # Errors
 /// The file cannot be read, or one of its certificates may not be trusted as a CA.
 pub(super) fn read(path: &Path, now: Timestamp) -> Result<Bundle, TlsError> {
-    let mut bundle = Bundle {
-        roots: RootCertStore::empty(),
-        facts: Vec::new(),
-    };
+    let mut bundle = Bundle::empty();
     for certificate in pem::read_certificates(path)? {
         let facts = Facts::read(&certificate).map_err(|source| TlsError::X509 {
             path: path.to_owned(),
@@ -52,12 +50,17 @@ pub(super) fn read(path: &Path, now: Timestamp) -> Result<Bundle, TlsError> {
 }
 
 impl Bundle {
-    /// Certificates of `path` that were looked at before.
-    pub(super) fn of(path: &Path, vetted: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
-        let mut bundle = Self {
+    fn empty() -> Self {
+        Self {
             roots: RootCertStore::empty(),
             facts: Vec::new(),
-        };
+            certificates: Vec::new(),
+        }
+    }
+
+    /// Certificates of `path` that were looked at before.
+    pub(super) fn of(path: &Path, vetted: &[CertificateDer<'static>]) -> Result<Self, TlsError> {
+        let mut bundle = Self::empty();
         for certificate in vetted {
             let facts = Facts::read(certificate).map_err(|source| TlsError::X509 {
                 path: path.to_owned(),
@@ -74,12 +77,13 @@ impl Bundle {
         certificate: CertificateDer<'static>,
         facts: Facts,
     ) -> Result<(), TlsError> {
-        let added = self.roots.add(certificate);
+        let added = self.roots.add(certificate.clone());
         added.map_err(|source| TlsError::Rustls {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
         self.facts.push(facts);
+        self.certificates.push(certificate);
         Ok(())
     }
 }

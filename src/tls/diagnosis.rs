@@ -17,6 +17,7 @@ use super::refusal::Refusal;
 use super::witness::{Seen, Stage, Trust};
 use super::x509::{Facts, Purposes};
 use super::x509_kind::{revocation, weakness};
+use super::x509_list::{List, Signer};
 use super::{hints, trusted};
 use crate::escape::Escaped;
 
@@ -289,12 +290,30 @@ impl<'a> Case<'a> {
             .chain
             .iter()
             .find(|facts| !listed.contains(&facts.issuer));
+        if unlisted.is_none()
+            && let Some(fault) = self.list_fault()
+        {
+            return (FailureCode::NoRevocationList, format!("in {crl}, {fault}"));
+        }
         let ca = unlisted.map_or("a CA of its chain", |facts| &facts.issuer);
         let text = format!(
             "{crl} has no revocation list of {ca} (it has those of {})",
             listed.join(", ")
         );
         (FailureCode::NoRevocationList, text)
+    }
+
+    /// Which list is not the one of a CA that was sent along, though it bears its name.
+    fn list_fault(&self) -> Option<String> {
+        let signers: Vec<_> = self.certificates.iter().filter_map(Signer::read).collect();
+        let mut lists = self.trust.lists.iter();
+        lists.find_map(|der| {
+            let list = List::read(der)?;
+            let mut its = signers.iter().filter(|signer| list.is_of(signer));
+            let fault = its.find_map(|signer| list.fault_of(signer))?;
+            let issuer = trusted::list_issuer(der)?;
+            Some(format!("the list of {issuer} {fault}"))
+        })
     }
 
     fn list_expired(&self, next_update: Option<Timestamp>) -> (FailureCode, String) {

@@ -12,6 +12,7 @@ pub mod failure;
 mod hints;
 pub mod identity;
 pub mod judge;
+mod lists;
 mod marks;
 mod named;
 pub mod pem;
@@ -24,6 +25,7 @@ mod trusted;
 pub mod witness;
 pub mod x509;
 mod x509_kind;
+pub mod x509_list;
 
 use std::fs;
 use std::io;
@@ -41,6 +43,7 @@ use dates::minute;
 use failure::FailureCode;
 use pem::PemError;
 use x509::X509Error;
+use x509_list::ListFault;
 
 /// The one crypto provider, named wherever TLS is configured.
 fn provider() -> Arc<CryptoProvider> {
@@ -113,6 +116,23 @@ pub enum TlsError {
         issuer: String,
         expired: String,
     },
+    #[error("{}: the list of {issuer} {fault}", path.display())]
+    ListUnfit {
+        path: PathBuf,
+        issuer: String,
+        fault: ListFault,
+    },
+    #[error("{} holds two lists of {issuer}, and only one of them would be looked at", path.display())]
+    ListTwice { path: PathBuf, issuer: String },
+    #[error("{} trusts two CAs with the name {subject}, and a list is found by its CA's name", bundle.display())]
+    Namesakes { bundle: PathBuf, subject: String },
+    #[error("{}: a revocation list names the CA {subject}, which {} trusts", crl.display(), bundle.display())]
+    CaRevoked {
+        crl: PathBuf,
+        bundle: PathBuf,
+        /// And its serial number.
+        subject: String,
+    },
     #[error("{}: the CA {subject} is not in {}, so its clients are not let in", path.display(), bundle.display())]
     BoundUntrusted {
         path: PathBuf,
@@ -164,8 +184,11 @@ impl TlsError {
             Self::OtherIdentity { .. } => FailureCode::NoIdentity,
             Self::NoRevocationList { .. }
             | Self::ListExpired { .. }
+            | Self::ListUnfit { .. }
+            | Self::ListTwice { .. }
+            | Self::Namesakes { .. }
             | Self::ListRolledBack { .. } => FailureCode::NoRevocationList,
-            Self::OwnRevoked { .. } => FailureCode::Revoked,
+            Self::OwnRevoked { .. } | Self::CaRevoked { .. } => FailureCode::Revoked,
             Self::X509 { .. } | Self::List { .. } | Self::Unusable { .. } => {
                 FailureCode::UnusableForm
             }
@@ -208,15 +231,6 @@ impl TlsError {
                 "who runs as somebody else is to be started anew; was a file copied to the wrong place?"
                     .to_owned(),
             ),
-            Self::NoRevocationList { .. } => Some(
-                "add that CA's list (an empty one will do), or start with --no-revocation"
-                    .to_owned(),
-            ),
-            Self::ListExpired { .. } => Some(
-                "get that CA's present list; or start with --no-revocation, which lets revoked \
-                 certificates in"
-                    .to_owned(),
-            ),
             Self::Unusable { .. } => Some(
                 "no TLS library takes it: it is malformed, or has an extension that is marked \
                  critical and not known"
@@ -231,14 +245,41 @@ impl TlsError {
             Self::BoundTwice { .. } => Some(
                 "a CA has one trust domain: take it out of one of the [[trust]] entries".to_owned(),
             ),
+            Self::X509 { .. } | Self::CannotSign { .. } | Self::Rustls { .. } => None,
+            other => other.list_hint(),
+        }
+    }
+
+    /// The same where it is about a revocation list.
+    fn list_hint(&self) -> Option<String> {
+        match self {
+            Self::NoRevocationList { .. } => Some(
+                "add that CA's list (an empty one will do), or start with --no-revocation"
+                    .to_owned(),
+            ),
+            Self::ListExpired { .. } => Some(
+                "get that CA's present list; or start with --no-revocation, which lets revoked \
+                 certificates in"
+                    .to_owned(),
+            ),
             Self::OwnRevoked { .. } => {
                 Some("give the server a new certificate: fsvc certs renew server".to_owned())
             }
+            Self::ListUnfit { .. } => {
+                Some("get a whole list, of its present state, from that CA itself".to_owned())
+            }
+            Self::ListTwice { .. } => Some("keep the newer one of the two".to_owned()),
+            Self::Namesakes { .. } => Some(
+                "keep one of the two, or have one made with another name; or start with \
+                 --no-revocation, which lets revoked certificates in"
+                    .to_owned(),
+            ),
+            Self::CaRevoked { bundle, .. } => Some(format!(
+                "take it out of {}: whoever has its key could name anybody",
+                bundle.display()
+            )),
             Self::ListRolledBack { .. } => Some("was an old copy put in place of it?".to_owned()),
-            Self::X509 { .. }
-            | Self::CannotSign { .. }
-            | Self::List { .. }
-            | Self::Rustls { .. } => None,
+            _ => None,
         }
     }
 }

@@ -4,7 +4,7 @@
 //! `rustls_pki_types::pem`, and would be replaced by it here.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -22,6 +22,7 @@ pub const FILE_SIZE_MAX: u64 = 16 << 20;
 const CERTIFICATES: &str = "certificates";
 /// How every DER file of interest here begins, and no PEM text.
 const DER_SEQUENCE: u8 = 0x30;
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const EXPECTED_KEY: &str = "one private key";
 const EXPECTED_LISTS: &str = "revocation lists";
@@ -89,6 +90,11 @@ impl PemError {
             Some("convert it: openssl x509 -inform der -in OLD -out NEW")
         } else if found.contains("PRIVATE KEY, PRIVATE KEY") {
             Some("keep the one that belongs to the certificate")
+        } else if found.contains("can be read") {
+            Some(
+                "each begins a line with -----BEGIN, and is a CERTIFICATE or an X509 CRL: mend or take \
+                 out the others",
+            )
         } else if found.contains(", PRIVATE KEY") && *expected == CERTIFICATES {
             Some(
                 "a key has no place in a file that is handed out: take it out, and make a new one \
@@ -105,7 +111,7 @@ impl PemError {
 /// # Errors
 /// The file cannot be read, or holds something else.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    let items = read_items(path, CERTIFICATES)?;
+    let items = read_all_items(path, CERTIFICATES)?;
     let first = items.first().map(name);
     let each = items.into_iter().map(|item| match (item, first) {
         (Item::X509Certificate(certificate), _) => Ok(certificate),
@@ -124,7 +130,7 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Pe
 /// The file cannot be read, or holds something else, or more than one key.
 pub fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     let mut keys = Vec::new();
-    let items = read_items(path, EXPECTED_KEY)?;
+    let items = parse(path, &read_file(path)?, EXPECTED_KEY)?;
     let found: Vec<&'static str> = items.iter().map(name).collect();
     for item in items {
         match item {
@@ -147,7 +153,7 @@ pub fn read_private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError>
 pub fn read_revocation_lists(
     path: &Path,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
-    let items = read_items(path, EXPECTED_LISTS)?;
+    let items = read_all_items(path, EXPECTED_LISTS)?;
     let each = items.into_iter().map(|item| match item {
         Item::Crl(list) => Ok(list),
         other => Err(unexpected(path, EXPECTED_LISTS, name(&other))),
@@ -228,8 +234,18 @@ pub fn encode(label: &str, der: &[u8]) -> String {
     text + &format!("\n-----END {label}-----\n")
 }
 
-fn read_items(path: &Path, expected: &'static str) -> Result<Vec<Item>, PemError> {
-    parse(path, &read_file(path)?, expected)
+/// All items of a file that is of one kind: none may be passed over in silence, since a CA or a list
+/// that is left out changes who is let in.
+fn read_all_items(path: &Path, expected: &'static str) -> Result<Vec<Item>, PemError> {
+    let text = read_file(path)?;
+    let items = parse(path, &text, expected)?;
+    let text = String::from_utf8_lossy(&text);
+    let n_begun = text.matches("-----BEGIN ").count();
+    if n_begun > items.len() {
+        let found = format!("{n_begun} PEM items, of which {} can be read", items.len());
+        return Err(unexpected(path, expected, &found));
+    }
+    Ok(items)
 }
 
 fn parse(path: &Path, mut text: &[u8], expected: &'static str) -> Result<Vec<Item>, PemError> {
@@ -259,14 +275,26 @@ fn read_file(path: &Path) -> Result<Vec<u8>, PemError> {
         path: path.to_owned(),
         source,
     };
-    let size = fs::metadata(path).map_err(failed)?.len();
+    let too_large = |size| PemError::TooLarge {
+        path: path.to_owned(),
+        size,
+    };
+    let file = fs::File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
     if size > FILE_SIZE_MAX {
-        return Err(PemError::TooLarge {
-            path: path.to_owned(),
-            size,
-        });
+        return Err(too_large(size));
     }
-    let text = fs::read(path).map_err(failed)?;
+    // What is no file has no size, and may have no end.
+    let mut text = Vec::new();
+    let mut start = file.take(FILE_SIZE_MAX + 1);
+    let size = start.read_to_end(&mut text).map_err(failed)? as u64;
+    if size > FILE_SIZE_MAX {
+        return Err(too_large(size));
+    }
+    // Some editors put it there, and the first item would be passed over for it.
+    if text.starts_with(BYTE_ORDER_MARK) {
+        text.drain(..BYTE_ORDER_MARK.len());
+    }
     if text.is_empty() {
         return Err(PemError::Empty {
             path: path.to_owned(),

@@ -10,19 +10,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{CertificateError, InconsistentKeys, ServerConfig};
 
 use super::anchors::Anchors;
-use super::bundle::{self, Bundle};
-use super::dates::with_distance;
+use super::bundle;
 use super::diagnosis::BROKEN;
+use super::lists::{self, rank};
 use super::pem::PemError;
 use super::witness::{self, Trust};
-use super::x509::{Facts, ListFacts, hex};
+use super::x509::{Facts, hex};
 use super::x509_kind::weakness;
 use super::{TlsError, pem, provider};
 use crate::identity::Binding;
@@ -136,7 +136,7 @@ pub fn configure(files: &Files, bindings: &[Binding], now: Timestamp) -> Result<
     if let Some(crl) = &files.crl {
         // Read once: what is checked is what is used.
         trust.lists = pem::read_revocation_lists(crl)?;
-        lists = check_lists(&trust.lists, (crl, &files.ca), &bundle, (&own, now))?;
+        lists = lists::check(&trust.lists, (crl, &files.ca), &bundle, (&own, now))?;
         verifier = verifier
             .with_crls(trust.lists.clone())
             .enforce_revocation_expiration();
@@ -214,54 +214,6 @@ fn check_own_certificate(
         });
     }
     Ok(facts)
-}
-
-/// With any list configured, rustls refuses every client of a CA that has none, or an old one.
-fn check_lists(
-    read: &[CertificateRevocationListDer<'_>],
-    (crl, ca): (&Path, &Path),
-    bundle: &Bundle,
-    (own, now): (&Facts, Timestamp),
-) -> Result<Vec<ListFacts>, TlsError> {
-    let mut lists = Vec::new();
-    for list in read {
-        let list = ListFacts::read(list, Some(own)).map_err(|source| TlsError::List {
-            path: crl.to_owned(),
-            source,
-        })?;
-        if let Some(next_update) = list.next_update.filter(|next_update| *next_update < now) {
-            return Err(TlsError::ListExpired {
-                path: crl.to_owned(),
-                issuer: list.issuer,
-                expired: with_distance(next_update, now),
-            });
-        }
-        if list.is_revoked {
-            return Err(TlsError::OwnRevoked {
-                crl: crl.to_owned(),
-                subject: own.subject.clone(),
-                serial: own.serial.clone(),
-            });
-        }
-        lists.push(list);
-    }
-    for facts in &bundle.facts {
-        if !lists.iter().any(|list| list.issuer == facts.subject) {
-            return Err(TlsError::NoRevocationList {
-                bundle: ca.to_owned(),
-                crl: crl.to_owned(),
-                subject: facts.subject.clone(),
-            });
-        }
-    }
-    Ok(lists)
-}
-
-/// Numbers of any length in their order: leading zeros say nothing.
-fn rank(number: &[u8]) -> (usize, &[u8]) {
-    let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    let digits = &number[zeros..];
-    (digits.len(), digits)
 }
 
 /// Names both files where the key is another certificate's, and the one that is at fault where it

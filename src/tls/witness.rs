@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 /// Certificates of a refused chain that are held, the end entity's first.
 const HELD_MAX: usize = 8;
@@ -207,6 +207,7 @@ impl ClientCertVerifier for Watched<Arc<dyn ClientCertVerifier>> {
     ) -> Result<ClientCertVerified, Error> {
         self.inner
             .verify_client_cert(end_entity, intermediates, now)
+            .map_err(of_certificate)
             .inspect_err(|_| self.hold(Stage::Chain, end_entity, intermediates))
     }
 
@@ -237,6 +238,15 @@ impl ClientCertVerifier for Watched<Arc<dyn ClientCertVerifier>> {
 
     fn requires_raw_public_keys(&self) -> bool {
         self.inner.requires_raw_public_keys()
+    }
+}
+
+/// A list that is not its CA's own is as good as none. rustls has an alert for that which says nothing
+/// to the client, and the error says nothing of the certificate.
+fn of_certificate(error: Error) -> Error {
+    match error {
+        Error::InvalidCertRevocationList(_) => CertificateError::UnknownRevocationStatus.into(),
+        other => other,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A chain is refused in the handshake; names and purposes in place of the greeting.
 
-mod der;
+pub mod der;
 mod forms;
 pub mod lists;
 mod mutations;

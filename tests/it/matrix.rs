@@ -268,6 +268,12 @@ impl Matrix {
         std::fs::write(self.path(name), text).unwrap();
     }
 
+    /// The same in one step, for whoever may be reading it.
+    pub fn replace(&self, name: &str, text: impl AsRef<[u8]>) {
+        self.write("replacement", text);
+        std::fs::rename(self.path("replacement"), self.path(name)).unwrap();
+    }
+
     pub fn write_key(&self, name: &str, text: &str) {
         use std::os::unix::fs::PermissionsExt;
         self.write(name, text);

@@ -22,7 +22,13 @@ pub struct Raw {
 impl Raw {
     /// A greeted connection of a client.
     pub fn connect(server: &Server, name: &str) -> Self {
-        let files = Options::from_directory(&server.address, server.certs(), name).files;
+        Self::connect_with(server, &server.certs().join("ca.pem"), name)
+    }
+
+    /// The same of one that has the server's CA from elsewhere.
+    pub fn connect_with(server: &Server, ca: &Path, name: &str) -> Self {
+        let mut files = Options::from_directory(&server.address, server.certs(), name).files;
+        ca.clone_into(&mut files.ca);
         let mut raw = Self {
             stream: connect(
                 &server.address,
@@ -102,6 +108,11 @@ impl Raw {
     #[track_caller]
     pub fn ends(&mut self) {
         assert_eq!(self.read_frame(), None);
+    }
+
+    /// The certificate that the server showed.
+    pub fn peer_certificate(&self) -> Vec<u8> {
+        self.stream.conn.peer_certificates().unwrap()[0].to_vec()
     }
 
     /// Whether something can be read now.

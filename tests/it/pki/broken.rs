@@ -139,6 +139,7 @@ fn harmless_variations_of_pem_are_read() {
         |text: &str| text.replace('\n', "\r\n"),
         |text: &str| format!("Certificate:\n    Data: as openssl -text prints it\n{text}"),
         |text: &str| format!("{text}\n\n\n"),
+        |text: &str| format!("\u{feff}{text}"),
     ] {
         let place = Place::ready();
         for name in [
