@@ -68,6 +68,8 @@ pub(super) enum StartError {
         #[source]
         source: TopicsError,
     },
+    #[error("{} is no plain file: it could be read once only, or never ends", path.display())]
+    NotPlain { path: PathBuf },
     #[error(transparent)]
     Layout(#[from] Ambiguous),
     #[error(transparent)]
@@ -128,6 +130,10 @@ impl StartError {
             Self::NoPolicy { .. } | Self::EmptyPolicy { .. } => Some(
                 "fsvc gen-certs writes a first one; or write, for example: [[grant]] to = \
                  \"spiffe://DOMAIN/client/NAME\" allow = [\"list\", \"read\"] on = \"/**\""
+                    .to_owned(),
+            ),
+            Self::NotPlain { .. } => Some(
+                "the server looks at its files again and again: give it files, or links to files"
                     .to_owned(),
             ),
             Self::Layout(_) => Some(Ambiguous::HINT.to_owned()),

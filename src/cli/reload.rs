@@ -4,9 +4,9 @@
 //! as a whole or not at all. What they hold is compared, not when they were changed: a file system that
 //! swaps links tells nothing else.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::ops::Service;
 use crate::policy::Policy;
 use crate::tls::TlsError;
 use crate::tls::pem::FILE_SIZE_MAX;
-use crate::tls::server::{Loaded, configure};
+use crate::tls::server::{Files, Loaded, configure};
 use crate::tls::x509::Facts;
 
 /// Days left of which is told once each, besides the beginning of the last third of a life.
@@ -215,13 +215,19 @@ pub(super) fn load(arguments: &Serve) -> Result<Set, StartError> {
     // Before it is read: if it changes meanwhile, what was loaded does not have its fingerprint.
     let file = policy_file(arguments);
     let policy_from = hash(&file);
+    check_plain(&file)?;
     let policy = load_policy(&file)?;
     let bindings = bindings(&file, &policy);
+    let files = tls_files(arguments)?;
+    let bound = bindings.iter().map(|binding| &binding.ca);
+    each(&files)
+        .chain(bound)
+        .try_for_each(|path| check_plain(path))?;
     let from = Fingerprint {
         tls: tls_hash(arguments, &bindings),
         policy: policy_from,
     };
-    let loaded = configure(&tls_files(arguments)?, &bindings, Timestamp::now())?;
+    let loaded = configure(&files, &bindings, Timestamp::now())?;
     Ok(Set {
         policy,
         loaded,
@@ -259,10 +265,7 @@ fn tls_hash(arguments: &Serve, bindings: &[Binding]) -> blake3::Hash {
     let named = files.as_ref().map_or_else(
         // Which files they are cannot be said: the load will say why.
         |_| Vec::new(),
-        |files| {
-            let others = [&files.certificate, &files.key, &files.ca];
-            others.into_iter().chain(files.crl.iter()).collect()
-        },
+        |files| each(files).collect(),
     );
     for file in named {
         tls.update(hash(file).as_bytes());
@@ -275,9 +278,28 @@ fn tls_hash(arguments: &Serve, bindings: &[Binding]) -> blake3::Hash {
     tls.finalize()
 }
 
+fn each(files: &Files) -> impl Iterator<Item = &PathBuf> {
+    let others = [&files.certificate, &files.key, &files.ca];
+    others.into_iter().chain(&files.crl)
+}
+
+/// Refuses what would keep a reader waiting. What is not there is for the reader to tell.
+fn check_plain(path: &Path) -> Result<(), StartError> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_file() || found.is_dir() => Ok(()),
+        Ok(_) => Err(StartError::NotPlain {
+            path: path.to_owned(),
+        }),
+        Err(_) => Ok(()),
+    }
+}
+
 /// Of what a file holds; of why it cannot be read, if so.
 fn hash(path: &Path) -> blake3::Hash {
     let read = || -> io::Result<blake3::Hash> {
+        if check_plain(path).is_err() {
+            return Err(io::Error::other("no plain file"));
+        }
         let mut hasher = blake3::Hasher::new();
         io::copy(&mut File::open(path)?.take(FILE_SIZE_MAX + 1), &mut hasher)?;
         Ok(hasher.finalize())

@@ -137,6 +137,11 @@ fn a_file_without_end_is_not_read_for_ever() {
         fs::remove_file(matrix.path(name)).unwrap();
         symlink("/dev/zero", matrix.path(name)).unwrap();
         let said = start_fails(&matrix);
+        assert!(said.contains("no plain file"), "{name}: {said}");
+        fs::remove_file(matrix.path(name)).unwrap();
+        let long = fs::File::create(matrix.path(name)).unwrap();
+        long.set_len(1 << 40).unwrap();
+        let said = start_fails(&matrix);
         assert!(said.contains("at most 16777216 are read"), "{name}: {said}");
     }
 }

@@ -4,8 +4,9 @@
 use std::fs;
 
 use fsvc::tls::pem::read_certificates;
+use rustix::fs::{CWD, Mode, mkfifoat};
 
-use crate::harness::Server;
+use crate::harness::{Server, fsvc, text};
 use crate::matrix::{Matrix, Pair};
 use crate::raw::Raw;
 use crate::reload::{EVERY, n_in_log, until};
@@ -91,6 +92,52 @@ fn a_file_that_is_gone_for_a_moment_is_no_change() {
     let pair = new_pair(&matrix);
     matrix.write_key("server-key.pem", &pair.key);
     matrix.write("server.pem", &pair.chain);
+    until("a new pair", || n_in_log(&server, HOLDS) == 1);
+    session.lives();
+}
+
+/// A pipe would keep whoever reads it waiting for ever.
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_and_holds_nothing_up() {
+    let matrix = Matrix::new();
+    let server = matrix.serve(&EVERY);
+    let mut session = Raw::connect(&server, "good");
+    for file in [
+        "server.pem",
+        "server-key.pem",
+        "ca.pem",
+        "ca.crl",
+        "policy.toml",
+    ] {
+        let (path, aside) = (matrix.path(file), matrix.path("aside"));
+        let from = server.log().len();
+        fs::rename(&path, &aside).unwrap();
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+        until(file, || {
+            server.signal("HUP");
+            let log = server.log().split_off(from);
+            let mut lines = log.lines().filter(|line| line.contains(REFUSED));
+            lines.any(|line| line.contains(file) && line.contains("no plain file"))
+        });
+        let mut serve = fsvc();
+        serve.args(["serve", "--listen", "127.0.0.1:0", "--tls-dir"]);
+        serve
+            .arg(matrix.dir())
+            .arg("--root")
+            .arg(matrix.path("root"));
+        let output = serve.output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(
+            said.contains(file) && said.contains("no plain file"),
+            "{said}"
+        );
+        fs::rename(&aside, &path).unwrap();
+        session.lives();
+    }
+    let pair = new_pair(&matrix);
+    matrix.write_key("server-key.pem", &pair.key);
+    matrix.replace("server.pem", &pair.chain);
     until("a new pair", || n_in_log(&server, HOLDS) == 1);
     session.lives();
 }
