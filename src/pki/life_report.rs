@@ -73,6 +73,8 @@ pub struct Renewed {
     pub expires_at: Timestamp,
     pub sha256: String,
     pub is_new_key: bool,
+    /// What the operator should know besides.
+    pub notes: Vec<String>,
 }
 
 /// One that was left as it is.
@@ -126,20 +128,29 @@ impl Kind {
     }
 }
 
+/// What the operator should know of a life of so many days, which was asked for.
+pub(super) fn life_notes(
+    kind: Kind,
+    (days, ca_end): (u32, Timestamp),
+    now: Timestamp,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    let end = now.checked_add(whole_days(days));
+    if end.is_ok_and(|end| end > ca_end) {
+        notes.push(format!(
+            "it ends with its CA, {ca_end}, not after {days} days"
+        ));
+    }
+    if days > APPLE_DAYS_MAX && kind != Kind::Client {
+        notes.push(apple_note());
+    }
+    notes
+}
+
 impl AddReport {
     /// Adds what the operator should know: `days` is the validity that was asked for.
     pub(super) fn add_notes(&mut self, days: u32, ca_end: Timestamp, now: Timestamp) {
-        let is_cut = now
-            .checked_add(whole_days(days))
-            .is_ok_and(|end| end > ca_end);
-        if is_cut {
-            let end = self.expires_at;
-            self.notes
-                .push(format!("it ends with its CA, {end}, not after {days} days"));
-        }
-        if days > APPLE_DAYS_MAX && self.kind != Kind::Client {
-            self.notes.push(apple_note());
-        }
+        self.notes = life_notes(self.kind, (days, ca_end), now);
         if self.kind == Kind::Peer {
             self.notes.push(format!(
                 "servers let it in as a client where their policy binds this CA with also_servers \
@@ -215,6 +226,9 @@ impl RenewReport {
                 item.expires_at,
                 item.old_expires_at,
             );
+            for note in &item.notes {
+                let _ = writeln!(text, "  note     {note}");
+            }
             if let Some(at) = item.old_revoked_after {
                 let _ = writeln!(
                     text,

@@ -19,7 +19,7 @@ use super::layout::{DIR_PUBLIC, PUBLIC, Pair};
 use super::leaf;
 use super::ledger::Record;
 use super::life_error::LifeError;
-use super::life_report::{RenewReport, Renewed, Skipped};
+use super::life_report::{RenewReport, Renewed, Skipped, life_notes};
 use super::name::Host;
 use super::signer::Signer;
 use super::trusted::certificate_pem;
@@ -241,6 +241,11 @@ fn put_new(
         expires_at: facts.validity.not_after,
         sha256: fingerprint(&der),
         is_new_key: key_pair.is_some(),
+        notes: life_notes(
+            bearer.kind(),
+            (days, authority.facts.validity.not_after),
+            signer.now,
+        ),
         identity,
     })
 }

@@ -19,6 +19,7 @@ use super::issue::{self, Role, Validity, fingerprint, sha256};
 use super::layout::{DIR_PUBLIC, PUBLIC, Pair};
 use super::leaf;
 use super::ledger::Record;
+use super::life_report::life_notes;
 use super::name::Host;
 use super::sign_report::SignReport;
 use super::signer::Signer;
@@ -100,9 +101,15 @@ pub(super) fn sign(
     }
     let pair = bearer.pair(&signer.layout);
     let target = target_of(options, &pair, &csr)?;
-    let notes = notes(&signer, &identity, &key_sha256);
+    let mut notes = notes(&signer, &identity, &key_sha256);
     let authority = signer.authority(|| format!("{} must be signed", options.request.display()))?;
     let policy = signer.grant(bearer)?;
+    let ca_end = authority.facts.validity.not_after;
+    notes.extend(life_notes(
+        bearer.kind(),
+        (options.days, ca_end),
+        signer.now,
+    ));
 
     let issuer = authority.signer.as_ref().expect("the key is here");
     let validity = Validity::of_leaf(signer.now, options.days, authority.facts.validity)?;

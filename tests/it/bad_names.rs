@@ -153,4 +153,13 @@ fn a_long_life_is_told_of() {
     let add = ["certs", "add", "--server", "web2", "--host", "web.internal"];
     let said = run(&[&add[..], &["--days", "825"]].concat());
     assert!(!said.contains("macOS"), "{said}");
+    let said = run(&["certs", "renew", "web2", "--days", "826"]);
+    assert!(said.contains(apple), "{said}");
+    let said = run(&["certs", "renew", "alice", "--days", "36500"]);
+    assert!(said.contains("it ends with its CA"), "{said}");
+    let far = ["--server", "far", "--host", "far.internal"];
+    run(&[&["certs", "request", "--dir", "far"], &far[..]].concat());
+    let sign = ["certs", "sign", "far/servers/far.csr", "--days", "826"];
+    let said = run(&[&sign[..], &far[..]].concat());
+    assert!(said.contains(apple), "{said}");
 }
