@@ -187,7 +187,7 @@ fn rights(report: &mut CheckReport, subject: &Path, hello: &Hello, whoami: Optio
     );
     let hint = format!(
         "its operator adds one to policy.toml: [[grant]] to = \"{who}\" allow = [\"list\", \"read\"] on = \"/**\"; \
-         fsvc can read /PATH asks about one name"
+         one that was added a moment ago is not read yet; fsvc can read /PATH asks about one name"
     );
     report.add(Level::Broken, subject, &text, Some(&hint));
     report.name_last(Some(FailureCode::NotAllowed));
