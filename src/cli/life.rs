@@ -58,12 +58,19 @@ fn renew(flags: &RenewFlags, now: Timestamp) -> Exit {
         revoke_old_after: flags.revoke_old_after,
     };
     let renewed = pki::renew(&options, now);
-    end(
+    let is_whole = renewed
+        .as_ref()
+        .is_ok_and(|report| report.failed.is_empty());
+    let exit = end(
         flags.place.json,
         "certs renew",
         renewed,
         pki::RenewReport::render,
-    )
+    );
+    match exit {
+        Exit::Done if !is_whole => Exit::Failed,
+        exit => exit,
+    }
 }
 
 fn revoke(flags: &RevokeFlags, now: Timestamp) -> Exit {

@@ -151,6 +151,7 @@ impl Reload {
             serial_before = serial(&self.loaded.borrow()),
             expires_at = %set.loaded.certificates[0].not_after,
             n_cas = set.loaded.certificates.len() - 1,
+            lists = set.loaded.list_numbers().join(", "),
             "other certificates hold now"
         );
         self.loaded.send_replace(Arc::new(set.loaded));

@@ -49,6 +49,8 @@ pub struct RenewReport {
     pub now: Timestamp,
     pub renewed: Vec<Renewed>,
     pub skipped: Vec<Skipped>,
+    /// Those that could not be renewed.
+    pub failed: Vec<Failed>,
 }
 
 /// A certificate that took the place of another.
@@ -82,6 +84,14 @@ pub struct Renewed {
 pub struct Skipped {
     pub name: String,
     pub reason: String,
+}
+
+/// One that could not be renewed; its text is escaped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failed {
+    pub name: String,
+    pub reason: String,
+    pub hint: Option<String>,
 }
 
 /// What was revoked.
@@ -240,8 +250,14 @@ impl RenewReport {
         for item in &self.skipped {
             let _ = writeln!(text, "  left     {}: {}", item.name, item.reason);
         }
+        for item in &self.failed {
+            let _ = writeln!(text, "  FAILED   {}: {}", item.name, item.reason);
+            if let Some(hint) = &item.hint {
+                let _ = writeln!(text, "           hint: {hint}");
+            }
+        }
         if self.renewed.is_empty() {
-            return text + "Nothing to renew.\n";
+            return text + "Nothing was renewed.\n";
         }
         text + "\nThe old ones are valid still, in ca-private/archive. Hand the new ones out. "
             + TAKEN_UP

@@ -81,7 +81,7 @@ pub use inspect::Why;
 pub use key::KeyFault;
 pub use ledger::Kind;
 pub use life_error::LifeError;
-pub use life_report::{AddReport, RenewReport, Renewed, RevokeReport, Revoked, Skipped};
+pub use life_report::{AddReport, Failed, RenewReport, Renewed, RevokeReport, Revoked, Skipped};
 pub use list::{ListItem, ListReport, Standing};
 pub use reason::{Reason, ReasonError};
 pub use renew::{RenewOptions, Which};

@@ -12,15 +12,17 @@ use rcgen::SubjectPublicKeyInfo;
 use super::asked::check_days;
 use super::authority::Authority;
 use super::bearer::Bearer;
+use super::check::chain;
 use super::disk::{self, Disk, Over};
 use super::inspect::{self, Facts};
-use super::issue::{self, Validity, fingerprint};
+use super::issue::{self, Validity, fingerprint, sha256};
 use super::layout::{DIR_PUBLIC, PUBLIC, Pair};
 use super::leaf;
 use super::ledger::Record;
 use super::life_error::LifeError;
-use super::life_report::{RenewReport, Renewed, Skipped, life_notes};
+use super::life_report::{Failed, RenewReport, Renewed, Skipped, life_notes};
 use super::name::Host;
+use super::sign::SignError;
 use super::signer::Signer;
 use super::trusted::certificate_pem;
 use super::window::Window;
@@ -73,41 +75,63 @@ pub(super) fn renew(
         now: signer.now,
         renewed: Vec::new(),
         skipped: Vec::new(),
+        failed: Vec::new(),
     };
     for bearer in bearers {
-        let old = Old::find(&signer, &bearer)?;
-        let life = Validity {
-            not_before: old.record.not_before,
-            not_after: old.record.not_after,
-        };
-        // One of the CA that gives way has not long to go, whatever it says.
-        let is_moved = old.record.ca != authority.facts.serial;
         let name = bearer.to_string();
-        let skip = |reason: String| Skipped { name, reason };
-        if options
-            .window
-            .is_some_and(|window| !window.holds(life, signer.now) && !is_moved)
-        {
-            let until = life.not_after;
-            report
-                .skipped
-                .push(skip(format!("it is valid until {until}")));
-            continue;
-        }
-        match old.check(&bearer, options.reuse_key) {
-            Ok(()) => {}
-            Err(error) if is_one => return Err(error.into()),
+        match renew_one(&mut signer, &authority, options, &bearer) {
+            Ok(Step::Renewed(renewed)) => report.renewed.push(*renewed),
+            Ok(Step::Left(reason)) => report.skipped.push(Skipped { name, reason }),
+            Err(error) if is_one || matches!(error, PkiError::Io { .. }) => return Err(error),
+            // One file that is broken is no reason to let the others run out; a disk that fails is.
             Err(error) => {
-                report.skipped.push(skip(error.to_string()));
-                continue;
+                let reason = chain(&error);
+                let hint = error.hint();
+                report.failed.push(Failed { name, reason, hint });
             }
         }
-        let renewed = put_new(&mut signer, &authority, options, (&bearer, &old))?;
-        report.renewed.push(renewed);
     }
     // The time of some may be none.
     signer.complete_lists()?;
     Ok(report)
+}
+
+/// What became of one name.
+enum Step {
+    Renewed(Box<Renewed>),
+    /// It stays as it is, and why.
+    Left(String),
+}
+
+fn renew_one(
+    signer: &mut Signer<'_>,
+    authority: &Authority,
+    options: &RenewOptions<'_>,
+    bearer: &Bearer,
+) -> Result<Step, PkiError> {
+    let old = Old::find(signer, bearer)?;
+    let life = Validity {
+        not_before: old.record.not_before,
+        not_after: old.record.not_after,
+    };
+    // One of the CA that gives way has not long to go, whatever it says.
+    let is_moved = old.record.ca != authority.facts.serial;
+    let is_due = options
+        .window
+        .is_none_or(|window| window.holds(life, signer.now) || is_moved);
+    match old.check(bearer, options.reuse_key) {
+        Ok(()) | Err(LifeError::KeyElsewhere { .. }) if !is_due => {
+            return Ok(Step::Left(format!("it is valid until {}", life.not_after)));
+        }
+        Ok(()) => {}
+        // Of all, those are left that nobody renews here.
+        Err(error) if matches!(options.which, Which::All) => {
+            return Ok(Step::Left(error.to_string()));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let renewed = put_new(signer, authority, options, (bearer, &old))?;
+    Ok(Step::Renewed(Box::new(renewed)))
 }
 
 /// A certificate that a new one takes the place of.
@@ -199,6 +223,9 @@ fn put_new(
     let validity = Validity::of_leaf(signer.now, days, authority.facts.validity)?;
     let (der, key_pair) = if options.reuse_key {
         let key = public_key(old)?;
+        if let Some((serial, at)) = signer.compromised(&sha256(&key)) {
+            return Err(SignError::Compromised { serial, at }.into());
+        }
         let key = SubjectPublicKeyInfo::from_der(&key)
             .map_err(|error| issue::sign_error("a certificate", &error))?;
         let der = issue::certify(issuer, &key, &role, &identity, validity)?;

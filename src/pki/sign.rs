@@ -21,6 +21,7 @@ use super::leaf;
 use super::ledger::Record;
 use super::life_report::life_notes;
 use super::name::Host;
+use super::reason::Reason;
 use super::sign_report::SignReport;
 use super::signer::Signer;
 use super::trusted::certificate_pem;
@@ -52,6 +53,16 @@ pub enum SignError {
         serial: String,
         until: Timestamp,
     },
+    #[error("the certificate of {identity} was revoked {at} ({reason})")]
+    Revoked {
+        identity: SpiffeId,
+        at: Timestamp,
+        reason: Reason,
+    },
+    #[error(
+        "the key of the request was compromised: a certificate of it was revoked for that, {at} (serial {serial})"
+    )]
+    Compromised { serial: String, at: Timestamp },
     #[error("{} is there and not for the key of the request", path.display())]
     There { path: PathBuf },
     #[error("{} cannot be the file of a certificate", path.display())]
@@ -62,7 +73,10 @@ impl SignError {
     pub(super) const fn kind(&self) -> ErrorKind {
         match self {
             Self::Out { .. } => ErrorKind::Usage,
-            Self::Again { .. } | Self::There { .. } => ErrorKind::Refused,
+            Self::Again { .. }
+            | Self::Revoked { .. }
+            | Self::Compromised { .. }
+            | Self::There { .. } => ErrorKind::Refused,
         }
     }
 
@@ -72,6 +86,11 @@ impl SignError {
                 "--again makes a second one; if the old key is lost, take its certificate back \
                  first: fsvc certs revoke --serial {serial}"
             ),
+            Self::Revoked { .. } => "if that is what you want: --again".to_owned(),
+            Self::Compromised { .. } => {
+                "have a new key made where it is used: fsvc certs request in another --dir"
+                    .to_owned()
+            }
             Self::There { .. } => "give another file with --out".to_owned(),
             Self::Out { .. } => "give the name of a new file".to_owned(),
         }
@@ -95,6 +114,7 @@ pub(super) fn sign(
     let role = named.role();
     let identity = bearer.identity(&signer.domain);
     let key_sha256 = sha256(&csr.public_key);
+    refuse_revoked(&signer, bearer, options.again, &key_sha256)?;
     // The server of the directory may run on several machines, each with a key of its own.
     if *bearer != Bearer::Main && !options.again {
         refuse_second(&signer, bearer, &key_sha256)?;
@@ -161,6 +181,29 @@ fn put(
         disk.make_dir(&dir, DIR_PUBLIC)?;
     }
     disk.write(target, certificate_pem(der).as_bytes(), PUBLIC, over)
+}
+
+/// What was taken is not given back by the way, and a key that is known to others is not good for
+/// anybody.
+fn refuse_revoked(
+    signer: &Signer<'_>,
+    bearer: &Bearer,
+    again: bool,
+    key_sha256: &str,
+) -> Result<(), PkiError> {
+    if let Some((serial, at)) = signer.compromised(key_sha256) {
+        return Err(SignError::Compromised { serial, at }.into());
+    }
+    let last = signer.records_of(bearer).pop();
+    match last.and_then(|last| last.revocation.as_ref()) {
+        Some(revocation) if !again => Err(SignError::Revoked {
+            identity: bearer.identity(&signer.domain),
+            at: revocation.at,
+            reason: revocation.reason,
+        }
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 /// One key a name, unless the operator says otherwise: a name that is given twice by mistake makes

@@ -176,6 +176,17 @@ impl<'a> Signer<'a> {
         plan.settle(self.disk, &self.layout).map(Some)
     }
 
+    /// The certificate that was revoked because this key is known to others, and when.
+    pub(super) fn compromised(&self, key_sha256: &str) -> Option<(String, Timestamp)> {
+        let mut records = self.ledger.records().iter();
+        records.find_map(|record| {
+            let revocation = record.revocation.as_ref()?;
+            let is_it = record.public_key_sha256 == key_sha256
+                && revocation.reason == Reason::KeyCompromise;
+            is_it.then(|| (record.serial.clone(), revocation.at))
+        })
+    }
+
     /// All certificates of one, oldest first.
     pub(super) fn records_of(&self, bearer: &Bearer) -> Vec<&Record> {
         let identity = bearer.identity(&self.domain);

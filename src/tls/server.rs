@@ -63,6 +63,20 @@ pub enum Unfit {
 }
 
 impl Loaded {
+    /// The CAs that have a revocation list, each with the number of its list.
+    pub fn list_numbers(&self) -> Vec<String> {
+        let number = |bytes: &[u8]| {
+            let small: Option<u64> = bytes.iter().try_fold(0_u64, |n, byte| {
+                n.checked_mul(256)?.checked_add(u64::from(*byte))
+            });
+            small.map_or_else(|| "of many digits".to_owned(), |n| n.to_string())
+        };
+        let lists = self.lists.iter();
+        lists
+            .map(|(ca, bytes)| format!("{ca} #{}", number(bytes)))
+            .collect()
+    }
+
     /// Whether a client's chain would be let in now. It checks signatures: some tenths of a
     /// millisecond.
     ///

@@ -536,3 +536,50 @@ fn one_name_is_not_given_to_two_keys_by_mistake() {
         &["sign", "three.csr", "--client", "emil", "--dir", "nowhere"],
     );
 }
+
+#[test]
+fn what_was_revoked_is_not_signed_again_by_the_way() {
+    let desk = Desk::new();
+    let sign = ["sign", "away/clients/carol.csr", "--client", "carol"];
+    desk.ok(&["request", "--client", "carol", "--dir", "away"]);
+    desk.ok(&sign);
+    desk.ok(&["revoke", "carol", "--reason", "superseded"]);
+    let stderr = desk.fails(3, &sign);
+    assert!(
+        stderr.contains("was revoked") && stderr.contains("--again"),
+        "{stderr}"
+    );
+    desk.ok(&[&sign[..], &["--again"]].concat());
+    // A key that others know is good for nobody, whatever is said.
+    desk.ok(&["revoke", "carol", "--reason", "keyCompromise"]);
+    let dave = ["sign", "away/clients/carol.csr", "--client", "dave"];
+    for refused in [&sign[..], &dave, &[&sign[..], &["--again"]].concat()] {
+        let stderr = desk.fails(3, refused);
+        assert!(stderr.contains("was compromised"), "{stderr}");
+        assert!(stderr.contains("certs request"), "{stderr}");
+    }
+    desk.ok(&["renew", "dev", "--reuse-key", "--revoke-old-after", "0"]);
+    let listed = desk.ok(&["list", "--json"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let items = listed["certificates"].as_array().unwrap().iter();
+    let old: Vec<&Value> = items
+        .filter(|item| item["name"] == "dev" && item["status"] == "revoked")
+        .collect();
+    assert_eq!(old.len(), 1);
+}
+
+#[test]
+fn one_broken_file_does_not_keep_others_from_being_renewed() {
+    let desk = Desk::new();
+    desk.ok(&["add", "--client", "gone"]);
+    desk.ok(&["revoke", "gone"]);
+    desk.ok(&["add", "--client", "torn"]);
+    fs::write(desk.path("certs/clients/torn.pem"), "torn").unwrap();
+    let output = desk.run(&["renew", "--all", "--window", "100%"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("FAILED   client/torn"), "{said}");
+    assert!(said.contains("client   certs/clients/dev.pem"), "{said}");
+    assert!(said.contains("left     client/gone: "), "{said}");
+    assert!(said.contains("was revoked"), "{said}");
+}
