@@ -106,8 +106,9 @@ fn look_at_old(
 ) -> Result<Option<String>, PkiError> {
     let records = signer.records_of(bearer);
     if !again {
-        if !records.is_empty() {
+        if let Some(last) = records.last() {
             return Err(LifeError::There {
+                is_revoked: last.revocation.is_some(),
                 name: bearer.to_string(),
                 flags: bearer.flags(),
                 certificates: records

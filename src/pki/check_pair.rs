@@ -9,6 +9,7 @@ use std::path::Path;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::CertificateDer;
 
+use super::bearer::Bearer;
 use super::check::{Checker, Outcome, is_there};
 use super::check_report::Level;
 use super::inspect;
@@ -61,8 +62,12 @@ impl Checker<'_> {
             let is_theirs = kind == Kind::Client && !self.is_one;
             let level = if is_theirs { Level::Ok } else { Level::Broken };
             let text = format!("was revoked (serial {})", facts.serial);
-            let hint = "if it should have another: fsvc certs add NAME --again, where the CA is";
-            self.add(level, path, &text, Some(hint));
+            let whose = facts.names.uri.first().and_then(|uri| Bearer::of(uri));
+            let flags = whose.map_or_else(|| "--client NAME".to_owned(), |bearer| bearer.flags());
+            let hint = format!(
+                "if it should have another: fsvc certs add {flags} --again, where the CA is"
+            );
+            self.add(level, path, &text, Some(&hint));
             return self.report.name_last(Some(FailureCode::Revoked));
         }
         let before = self.report.findings.len();

@@ -21,6 +21,8 @@ pub enum LifeError {
         /// Name and flags for another one.
         flags: String,
         certificates: Vec<String>,
+        /// Whether the last one was revoked: no renewal gives it back.
+        is_revoked: bool,
     },
     #[error("the file {} is there, and the index knows no certificate of {name}", path.display())]
     InTheWay { name: String, path: PathBuf },
@@ -86,6 +88,11 @@ impl LifeError {
 
     pub(super) fn hint(&self) -> String {
         match self {
+            Self::There {
+                flags,
+                is_revoked: true,
+                ..
+            } => format!("if it should have another: fsvc certs add {flags} --again"),
             Self::There { name, flags, .. } => format!(
                 "a new one in its place: fsvc certs renew {name}; a second one that is good beside \
                  it: fsvc certs add {flags} --again"

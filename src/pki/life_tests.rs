@@ -20,7 +20,7 @@ use super::ledger::Ledger;
 use super::reason::Reason;
 use super::renew::{RenewOptions, Which, renew};
 use super::revoke::{Target, revoke};
-use super::{PkiError, Standing, ensure, inspect};
+use super::{PkiError, Standing, ensure, inspect, issue};
 use crate::tls::pem;
 use crate::tls::server::{Files, configure};
 
@@ -306,4 +306,48 @@ fn a_list_that_was_lost_or_forgotten_never_takes_a_revocation_back() {
     assert!(revoked(&dir).contains(&once[0]));
     assert_eq!(revoked(&dir).len(), 2);
     assert!(number(&dir) > last);
+}
+
+/// The timer has not run yet, and somebody revokes another: what is due goes with it.
+#[test]
+fn whoever_revokes_another_revokes_what_is_due_too() {
+    let (_scratch, dir) = place();
+    let disk = Disk::new();
+    add(&disk, &asked(&dir, "bob", false), now()).unwrap();
+    let path = dir.join("clients/dev.pem");
+    let chain = pem::read_certificates(&path).unwrap();
+    let old = inspect::facts(&path, &chain[0]).unwrap().serial;
+    let options = RenewOptions {
+        dir: &dir,
+        which: Which::Name("dev"),
+        window: None,
+        reuse_key: false,
+        days: None,
+        revoke_old_after: Some(std::time::Duration::from_secs(3600)),
+    };
+    renew(&disk, &options, now()).unwrap();
+    let reason = Reason::KeyCompromise;
+    let report = revoke(&disk, &dir, Target::Name("bob"), reason, after(1)).unwrap();
+    assert_eq!((report.n_entries, report.numbers), (2, vec![2]));
+    let mut listed = revoked(&dir).into_iter().map(|serial| issue::hex(&serial));
+    assert!(listed.any(|serial| serial == old));
+}
+
+/// What became of the file of one is in nobody else's way.
+#[test]
+fn a_broken_file_stops_no_revocation_that_is_due() {
+    let (_scratch, dir) = place();
+    let disk = Disk::new();
+    let options = RenewOptions {
+        dir: &dir,
+        which: Which::Name("dev"),
+        window: None,
+        reuse_key: false,
+        days: None,
+        revoke_old_after: Some(std::time::Duration::from_secs(3600)),
+    };
+    renew(&disk, &options, now()).unwrap();
+    fs::write(dir.join("clients/dev.pem"), "broken").unwrap();
+    add(&disk, &asked(&dir, "bob", false), after(1)).unwrap();
+    assert_eq!(revoked(&dir).len(), 1);
 }

@@ -53,6 +53,8 @@ pub(super) fn revoke(
     now: Timestamp,
 ) -> Result<RevokeReport, PkiError> {
     let mut signer = Signer::open(disk, dir, now)?;
+    // What a renewal left good until now is out by the same list.
+    signer.put_down_due()?;
     let marks = match target {
         Target::Name(name) => by_name(&signer, name, false)?,
         Target::AllOf(name) => by_name(&signer, name, true)?,
@@ -70,6 +72,8 @@ pub(super) fn revoke(
     cas.dedup();
     let lists = cas.into_iter().map(|ca| signer.publish(ca));
     let lists = lists.collect::<Result<Vec<_>, PkiError>>()?;
+    // The lists of other CAs come after what is asked for.
+    signer.complete_lists()?;
     Ok(RevokeReport {
         now: signer.now,
         revoked,

@@ -25,7 +25,7 @@ use super::reason::Reason;
 use super::report::PolicyItem;
 use super::rotation::{CaFiles, Rotation, RotationError};
 use super::run::found_clients;
-use crate::tls::pem;
+use crate::tls::pem::{self, PemError};
 
 /// An open directory.
 pub(super) struct Signer<'a> {
@@ -82,9 +82,7 @@ impl<'a> Signer<'a> {
 
     /// Revokes what is to be revoked by now, and publishes what an interrupted run only wrote down.
     pub(super) fn complete_lists(&mut self) -> Result<(), PkiError> {
-        for revocation in self.due()? {
-            self.ledger.revoke(self.disk, revocation)?;
-        }
+        self.put_down_due()?;
         let mut cas: Vec<&str> = Vec::new();
         for revocation in self.ledger.revocations() {
             if !cas.contains(&revocation.ca.as_str()) {
@@ -96,6 +94,14 @@ impl<'a> Signer<'a> {
             if let Some(authority) = authority::of(&self.layout, ca)? {
                 crl::publish(self.disk, &self.layout, &authority, &self.ledger, self.now)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Writes into the index what is to be revoked by now; the lists do not follow yet.
+    pub(super) fn put_down_due(&mut self) -> Result<(), PkiError> {
+        for revocation in self.due()? {
+            self.ledger.revoke(self.disk, revocation)?;
         }
         Ok(())
     }
@@ -135,8 +141,14 @@ impl<'a> Signer<'a> {
         if !disk::is_file(&path)? {
             return Ok(false);
         }
-        let chain = pem::read_certificates(&path)?;
-        Ok(inspect::facts(&path, &chain[0])?.serial == record.serial)
+        let chain = match pem::read_certificates(&path) {
+            Ok(chain) => chain,
+            Err(error @ PemError::Read { .. }) => return Err(error.into()),
+            // No renewal leaves a file broken: it holds nobody's, and is in nobody's way.
+            Err(_) => return Ok(false),
+        };
+        let found = inspect::facts(&path, &chain[0]);
+        Ok(found.is_ok_and(|found| found.serial == record.serial))
     }
 
     /// Everybody who ever had a certificate, in the order of their names.

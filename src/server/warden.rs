@@ -1,6 +1,6 @@
 //! The certificates of the sessions that live, and what becomes of those that end meanwhile.
 //!
-//! Each session is judged again when its certificate ends and whenever other files hold: by the same
+//! Each session is judged again when a certificate of its chain ends and whenever other files hold: by the same
 //! verifier that lets new ones in. Only those that it would not let in any more are ended.
 
 use std::collections::HashMap;
@@ -19,6 +19,7 @@ use crate::protocol::{ErrorCode, ErrorReply};
 use crate::session::{Standing, expired};
 use crate::tls::identity::identify;
 use crate::tls::server::{Loaded, Unfit};
+use crate::tls::x509::Facts;
 
 /// How often it is looked for certificates that ended.
 const TICK: Duration = Duration::from_secs(1);
@@ -41,6 +42,8 @@ struct Ward {
     chain: Vec<CertificateDer<'static>>,
     id: SpiffeId,
     expires_at: Timestamp,
+    /// When those end that the client sent with its own, the next one last.
+    others_end: Vec<Timestamp>,
     standing: Arc<Standing>,
 }
 
@@ -73,11 +76,12 @@ impl Warden {
         identity: &Identity,
         judged_by: &Arc<Loaded>,
     ) -> Watched {
-        let chain = chain.iter().cloned().map(CertificateDer::into_owned);
+        let owned = chain.iter().cloned().map(CertificateDer::into_owned);
         let ward = Ward {
-            chain: chain.collect(),
+            chain: owned.collect(),
             id: identity.id.clone(),
             expires_at: identity.expires_at,
+            others_end: others_end(chain),
             standing: Arc::new(Standing::new(&self.stop)),
         };
         let standing = Arc::clone(&ward.standing);
@@ -123,10 +127,15 @@ impl Warden {
 
     fn end_expired(&self) {
         let now = Timestamp::now();
-        let ledger = self.lock();
-        let over = ledger.wards.values().filter(|ward| ward.expires_at < now);
-        for ward in over {
-            ward.standing.end(expired(ward.expires_at));
+        let now_holds = self.loaded();
+        let mut ledger = self.lock();
+        for ward in ledger.wards.values_mut() {
+            if ward.expires_at < now {
+                ward.standing.end(expired(ward.expires_at));
+            } else if ward.has_lost_one(now) {
+                // It may do without: another way may lead to a trusted CA.
+                ward.judge(&now_holds, now);
+            }
         }
     }
 
@@ -146,16 +155,40 @@ impl Warden {
     }
 }
 
+/// When the CAs between a certificate and those that are trusted end, the next one last.
+fn others_end(chain: &[CertificateDer<'_>]) -> Vec<Timestamp> {
+    let others = chain.iter().skip(1).map(Facts::read);
+    let mut ends: Vec<_> = others.flatten().map(|facts| facts.not_after).collect();
+    ends.sort_unstable();
+    ends.reverse();
+    ends
+}
+
 impl Ward {
+    /// Whether one of the certificates between has ended since this was asked last.
+    fn has_lost_one(&mut self, now: Timestamp) -> bool {
+        // In whole seconds, as the verifier compares them.
+        let is_over = |end: &mut Timestamp| end.as_second() < now.as_second();
+        let n_before = self.others_end.len();
+        while self.others_end.pop_if(is_over).is_some() {}
+        self.others_end.len() < n_before
+    }
+
     /// Ends the session if its certificate would not be let in now; says whether it did.
     fn judge(&self, loaded: &Loaded, now: Timestamp) -> bool {
         let Err(unfit) = loaded.verify(&self.chain, now) else {
             return self.judge_name(loaded, now);
         };
         let (code, message) = match unfit {
-            Unfit::Expired => {
+            Unfit::Expired if self.expires_at < now => {
                 return self.standing.end(expired(self.expires_at));
             }
+            Unfit::Expired => (
+                ErrorCode::CertificateExpired,
+                "a CA between your certificate and those that are trusted here expired: connect \
+                 with a new chain"
+                    .to_owned(),
+            ),
             Unfit::Revoked => (
                 ErrorCode::CertificateRevoked,
                 "your certificate was revoked".to_owned(),

@@ -158,7 +158,11 @@ const CASES: &[(Breakage, i32, &str)] = &[
     (|d, _| fs::remove_dir_all(d).unwrap(), 3, "ca.pem"),
     (|d, _| drop(ok(d, &["revoke", "server"])), 2, "server.pem"),
     // That a client was revoked is as it should be.
-    (|d, _| drop(ok(d, &["revoke", "alice"])), 0, "was revoked"),
+    (
+        |d, _| drop(ok(d, &["revoke", "alice"])),
+        0,
+        "certs add --client alice --again",
+    ),
     (
         |d, _| fs::remove_file(d.join("clients/dev-key.pem")).unwrap(),
         0,

@@ -242,3 +242,17 @@ fn a_server_that_was_revoked_gets_a_new_certificate_from_gen_certs() {
     })
     .ok(&["ls", "/"]);
 }
+
+#[test]
+fn what_is_advised_for_a_name_that_was_revoked_works() {
+    let (_scratch, dir) = place();
+    ok(&dir, &["revoke", "alice"]);
+    let said = refused(3, &dir, &["add", "--client", "alice"]);
+    assert!(said.contains("certs add --client alice --again"), "{said}");
+    assert!(!said.contains("certs renew"), "{said}");
+    refused(3, &dir, &["renew", "alice"]);
+    ok(&dir, &["add", "--client", "alice", "--again"]);
+    // There is one that can be renewed now.
+    let said = refused(3, &dir, &["add", "--client", "alice"]);
+    assert!(said.contains("certs renew client/alice"), "{said}");
+}

@@ -175,6 +175,26 @@ fn a_certificate_that_ends_ends_its_sessions() {
     going_on.go_on();
 }
 
+/// Its own certificate is good for longer: in a new handshake it would not help any more.
+#[test]
+fn a_ca_between_that_ends_ends_the_sessions_of_its_clients() {
+    let matrix = Matrix::new();
+    let until = now_plus(Duration::seconds(4));
+    let between = matrix
+        .ca
+        .below("between", |params| params.not_after = until);
+    let lists = matrix.ca.empty_list() + &between.empty_list();
+    matrix.write("ca.crl", lists);
+    let chain = between.client_named(OTHER).with(&[&between.pem]);
+    matrix.add("other", &chain);
+    matrix.write("policy.toml", policy());
+    let server = matrix.serve(&EVERY);
+    put_large(&server);
+    let going_on = Sessions::of(&server, "good");
+    Sessions::of(&server, "other").are_ended("certificate_expired");
+    going_on.go_on();
+}
+
 #[test]
 fn who_loses_a_right_is_stopped_in_the_middle_and_the_session_lives() {
     let matrix = Matrix::new();
