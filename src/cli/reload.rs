@@ -19,13 +19,12 @@ use tracing::{debug, info, warn};
 use super::args::Serve;
 use super::open::{StartError, bindings, load_policy, policy_file, tls_files};
 use super::output::chain;
-use crate::identity::Binding;
+use crate::identity::{Binding, renew_after};
 use crate::ops::Service;
 use crate::policy::Policy;
 use crate::tls::TlsError;
 use crate::tls::pem::FILE_SIZE_MAX;
 use crate::tls::server::{Files, Loaded, configure};
-use crate::tls::x509::Facts;
 
 /// Days left of which is told once each, besides the beginning of the last third of a life.
 const DAYS_LEFT_TOLD: [i64; 4] = [14, 7, 3, 1];
@@ -172,7 +171,8 @@ impl Reload {
         let now = Timestamp::now();
         let loaded = Arc::clone(&self.loaded.borrow());
         for certificate in &loaded.certificates {
-            let Some(days_left) = near_end(certificate, now) else {
+            let life = (certificate.not_before, certificate.not_after);
+            let Some(days_left) = days_left_told(life, now) else {
                 continue;
             };
             let mark = (certificate.serial.clone(), days_left);
@@ -188,15 +188,40 @@ impl Reload {
                 "a certificate of the server is near its end: renew it"
             );
         }
+        self.tell_ends_of_lists(&loaded, now);
+    }
+
+    /// From the end of its list on, no client of a CA is let in.
+    fn tell_ends_of_lists(&mut self, loaded: &Loaded, now: Timestamp) {
+        for list in &loaded.lists {
+            let Some(end) = list.next_update else {
+                continue;
+            };
+            let step = days_left_told((list.this_update, end), now);
+            let Some(days_left) = step else {
+                continue;
+            };
+            let mark = (format!("the list of {}", list.issuer), days_left);
+            if self.told.contains(&mark) {
+                continue;
+            }
+            self.told.retain(|(what, _)| *what != mark.0);
+            self.told.push(mark);
+            warn!(
+                ca = list.issuer,
+                next_update = %end,
+                "a revocation list is near its end: get the next one, or no client of its CA is let in"
+            );
+        }
     }
 }
 
 /// How many days are left, in steps that are told of; nothing while there are many.
-fn near_end(certificate: &Facts, now: Timestamp) -> Option<i64> {
-    if now < certificate.renew_after() {
+fn days_left_told((begin, end): (Timestamp, Timestamp), now: Timestamp) -> Option<i64> {
+    if now < renew_after(begin, end) {
         return None;
     }
-    let left = certificate.not_after.duration_since(now);
+    let left = end.duration_since(now);
     let days = left.as_secs().div_euclid(24 * 3600);
     let step = DAYS_LEFT_TOLD.into_iter().rev().find(|step| days < *step);
     // In the last days each day.

@@ -1,7 +1,8 @@
 //! The certificates of the sessions that live, and what becomes of those that end meanwhile.
 //!
-//! Each session is judged again when a certificate of its chain ends and whenever other files hold: by the same
-//! verifier that lets new ones in. Only those that it would not let in any more are ended.
+//! Each session is judged again when a certificate of its chain, a trusted CA or a revocation list
+//! ends, and whenever other files hold: by the same verifier that lets new ones in. Only those that it
+//! would not let in any more are ended.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,6 +35,8 @@ pub(super) struct Warden {
 #[derive(Default)]
 struct Ledger {
     next: u64,
+    /// When it was last looked for what ended.
+    looked_at: Option<Timestamp>,
     wards: HashMap<u64, Ward>,
 }
 
@@ -129,10 +132,12 @@ impl Warden {
         let now = Timestamp::now();
         let now_holds = self.loaded();
         let mut ledger = self.lock();
+        let before = ledger.looked_at.replace(now);
+        let is_less = before.is_some_and(|before| now_holds.has_ended_between(before, now));
         for ward in ledger.wards.values_mut() {
             if ward.expires_at < now {
                 ward.standing.end(expired(ward.expires_at));
-            } else if ward.has_lost_one(now) {
+            } else if ward.has_lost_one(now) || is_less {
                 // It may do without: another way may lead to a trusted CA.
                 ward.judge(&now_holds, now);
             }
@@ -185,8 +190,7 @@ impl Ward {
             }
             Unfit::Expired => (
                 ErrorCode::CertificateExpired,
-                "a CA between your certificate and those that are trusted here expired: connect \
-                 with a new chain"
+                "a CA above your certificate expired: connect with one of a CA that is trusted here"
                     .to_owned(),
             ),
             Unfit::Revoked => (

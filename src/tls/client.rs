@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::version::TLS13;
+use rustls::{ClientConfig, OtherError, RootCertStore};
 
 use super::bundle::{self, Bundle};
+use super::dated::{Dated, Make};
 use super::pinned::{ServerId, pinned};
 use super::server::{mismatch_or, rustls_failed};
 use super::witness::{self, Trust};
@@ -58,7 +59,7 @@ pub(super) fn configure_with_facts(
         .with_protocol_versions(&[&TLS13])
         .map_err(|source| rustls_failed(&files.ca, source))?
         .dangerous()
-        .with_custom_certificate_verifier(verifier(files, bundle)?);
+        .with_custom_certificate_verifier(verifier(files, &bundle)?);
     let mut facts = None;
     let mut config = match &files.own {
         Some(own) => {
@@ -76,21 +77,28 @@ pub(super) fn configure_with_facts(
     Ok((Arc::new(config), facts))
 }
 
-/// What rustls itself would take for these CAs, and a witness beside it.
-fn verifier(files: &Files, bundle: Bundle) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
+/// What rustls itself would take for these CAs, each until its end, and a witness beside it.
+fn verifier(files: &Files, bundle: &Bundle) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
     let trust = Trust {
         ca: files.ca.clone(),
-        subjects: bundle.facts.into_iter().map(|ca| ca.subject).collect(),
+        subjects: bundle.facts.iter().map(|ca| ca.subject.clone()).collect(),
         ..Trust::default()
     };
-    let roots = Arc::new(bundle.roots);
-    let builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider());
-    let verifier = builder.build();
+    let server_id = files.server_id.clone();
+    let make = move |roots: RootCertStore| {
+        let roots = Arc::new(roots);
+        let builder = WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), provider());
+        let built = builder.build();
+        let verifier = built.map_err(|error| rustls::Error::Other(OtherError(Arc::new(error))))?;
+        Ok(match &server_id {
+            Some(server) => pinned(verifier, roots, server.clone()),
+            None => verifier,
+        })
+    };
+    let make: Make<dyn ServerCertVerifier> = Box::new(make);
+    let verifier = Dated::new(bundle, make);
     let verifier = verifier.map_err(|source| rustls_failed(&files.ca, source))?;
-    Ok(match &files.server_id {
-        Some(server) => witness::of_servers(pinned(verifier, roots, server.clone()), trust),
-        None => witness::of_servers(verifier, trust),
-    })
+    Ok(witness::of_servers(Arc::new(verifier), trust))
 }
 
 /// What the certificates in a file say, in order.

@@ -183,6 +183,15 @@ impl<'a> Case<'a> {
             .chain
             .iter()
             .position(|facts| facts.not_after < self.now);
+        if let (None, Some(end)) = (found, not_after) {
+            let ca = self.chain.last().map_or("above it", |last| &last.issuer);
+            let end = with_distance(end, self.now);
+            let clock = minute(self.now);
+            let text = format!(
+                "the trusted CA {ca}, which signed it, expired {end}; this clock says {clock}"
+            );
+            return (code, text);
+        }
         let end = found.map(|place| self.chain[place].not_after).or(not_after);
         let end = end.map_or_else(|| "long ago".to_owned(), |end| with_distance(end, self.now));
         (

@@ -10,8 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{CertificateError, Error};
 
 use super::anchors::Anchors;
@@ -20,7 +20,7 @@ use super::diagnosis::{Case, View};
 use super::failure::FailureCode;
 use super::identity::identify;
 use super::refusal::Refusal;
-use super::server::rustls_failed;
+use super::server::{client_verifier, rustls_failed};
 use super::witness::{Seen, Stage, Trust};
 use super::{TlsError, hints, provider};
 use crate::identity::{Binding, Identity};
@@ -54,14 +54,8 @@ impl Judge {
         let anchors = Anchors::new((path, crl.as_deref()), &bundle, &lists, bindings)?;
         let mut verifier = None;
         if !cas.is_empty() {
-            let roots = Arc::new(bundle.roots.clone());
-            let mut builder = WebPkiClientVerifier::builder_with_provider(roots, provider());
-            if crl.is_some() {
-                builder = builder
-                    .with_crls(lists.clone())
-                    .enforce_revocation_expiration();
-            }
-            let built = builder.build();
+            let of_lists = crl.is_some().then(|| lists.clone());
+            let built = client_verifier(&bundle, of_lists);
             verifier = Some(built.map_err(|source| rustls_failed(path, source))?);
         }
         let trust = Trust {

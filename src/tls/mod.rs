@@ -6,6 +6,7 @@
 pub mod anchors;
 mod bundle;
 pub mod client;
+mod dated;
 pub mod dates;
 mod diagnosis;
 pub mod failure;

@@ -191,7 +191,8 @@ fn own_refused(
             return Some(case.explain(&CertificateError::UnknownIssuer));
         }
         AlertDescription::CertificateExpired => {
-            let text = "it is out of date there; by this clock it is not: the clocks differ";
+            let text = "it is out of date there; by this clock it is not: the clocks differ, or a \
+                        CA that is trusted there ended";
             (Code::NotYetValid, text.to_owned())
         }
         AlertDescription::CertificateRevoked => {

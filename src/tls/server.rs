@@ -10,19 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::TLS13;
-use rustls::{CertificateError, InconsistentKeys, ServerConfig};
+use rustls::{CertificateError, InconsistentKeys, OtherError, RootCertStore, ServerConfig};
 
 use super::anchors::Anchors;
-use super::bundle;
+use super::bundle::{self, Bundle};
+use super::dated::{Dated, Make};
 use super::diagnosis::BROKEN;
 use super::lists::{self, rank};
 use super::pem::PemError;
 use super::witness::{self, Trust};
-use super::x509::{Facts, hex};
+use super::x509::{Facts, ListFacts, hex};
 use super::x509_kind::weakness;
 use super::{TlsError, pem, provider};
 use crate::identity::Binding;
@@ -47,8 +48,8 @@ pub struct Loaded {
     verifier: Arc<dyn ClientCertVerifier>,
     /// Which CA may name whom.
     pub anchors: Anchors,
-    /// The numbers of the revocation lists, by issuer.
-    lists: Vec<(String, Vec<u8>)>,
+    /// The revocation lists of the CAs.
+    pub lists: Vec<ListFacts>,
     /// The server's own certificate, then the CAs.
     pub certificates: Vec<Facts>,
 }
@@ -73,8 +74,19 @@ impl Loaded {
         };
         let lists = self.lists.iter();
         lists
-            .map(|(ca, bytes)| format!("{ca} #{}", number(bytes)))
+            .map(|list| format!("{} #{}", list.issuer, number(&list.number)))
             .collect()
+    }
+
+    /// Whether a trusted CA or a revocation list ended between the two times: who was let in before
+    /// may not be now.
+    pub fn has_ended_between(&self, before: Timestamp, now: Timestamp) -> bool {
+        let cas = self.certificates.iter().skip(1).map(|ca| ca.not_after);
+        let lists = self.lists.iter().filter_map(|list| list.next_update);
+        // In whole seconds, as the verifier compares them.
+        let seconds = before.as_second()..now.as_second();
+        cas.chain(lists)
+            .any(|end| seconds.contains(&end.as_second()))
     }
 
     /// Whether a client's chain would be let in now. It checks signatures: some tenths of a
@@ -111,15 +123,15 @@ impl Loaded {
     /// # Errors
     /// One does.
     pub fn check_succeeds(&self, old: &Self) -> Result<(), TlsError> {
-        for (issuer, number) in &self.lists {
-            let before = old.lists.iter().find(|(found, _)| found == issuer);
-            if let Some((_, before)) = before
-                && rank(number) < rank(before)
+        for list in &self.lists {
+            let before = old.lists.iter().find(|old| old.issuer == list.issuer);
+            if let Some(before) = before
+                && rank(&list.number) < rank(&before.number)
             {
                 return Err(TlsError::ListRolledBack {
-                    issuer: issuer.clone(),
-                    found: hex(number),
-                    before: hex(before),
+                    issuer: list.issuer.clone(),
+                    found: hex(&list.number),
+                    before: hex(&before.number),
                 });
             }
         }
@@ -144,16 +156,11 @@ pub fn configure(files: &Files, bindings: &[Binding], now: Timestamp) -> Result<
         crl: files.crl.clone(),
         lists: Vec::new(),
     };
-    let mut verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(bundle.roots.clone()), provider());
     let mut lists = Vec::new();
     if let Some(crl) = &files.crl {
         // Read once: what is checked is what is used.
         trust.lists = pem::read_revocation_lists(crl)?;
         lists = lists::check(&trust.lists, (crl, &files.ca), &bundle, (&own, now))?;
-        verifier = verifier
-            .with_crls(trust.lists.clone())
-            .enforce_revocation_expiration();
     }
     let anchors = Anchors::new(
         (&files.ca, files.crl.as_deref()),
@@ -161,9 +168,9 @@ pub fn configure(files: &Files, bindings: &[Binding], now: Timestamp) -> Result<
         &trust.lists,
         bindings,
     )?;
-    let verifier = verifier
-        .build()
-        .map_err(|source| rustls_failed(&files.ca, source))?;
+    let of_lists = files.crl.is_some().then(|| trust.lists.clone());
+    let verifier = client_verifier(&bundle, of_lists);
+    let verifier = verifier.map_err(|source| rustls_failed(&files.ca, source))?;
 
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
@@ -177,14 +184,32 @@ pub fn configure(files: &Files, bindings: &[Binding], now: Timestamp) -> Result<
     config.max_early_data_size = 0;
     let mut certificates = vec![own];
     certificates.extend(bundle.facts);
-    let numbers = lists.into_iter().map(|list| (list.issuer, list.number));
     Ok(Loaded {
         config: Arc::new(config),
         verifier,
         anchors,
-        lists: numbers.collect(),
+        lists,
         certificates,
     })
+}
+
+/// Who judges clients: by these CAs, each until its end, and by their lists, if any are asked.
+pub(super) fn client_verifier(
+    bundle: &Bundle,
+    lists: Option<Vec<CertificateRevocationListDer<'static>>>,
+) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
+    let make = move |roots: RootCertStore| {
+        let mut builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
+        if let Some(lists) = &lists {
+            builder = builder
+                .with_crls(lists.clone())
+                .enforce_revocation_expiration();
+        }
+        let built = builder.build();
+        built.map_err(|error| rustls::Error::Other(OtherError(Arc::new(error))))
+    };
+    let make: Make<dyn ClientCertVerifier> = Box::new(make);
+    Ok(Arc::new(Dated::new(bundle, make)?))
 }
 
 /// Group-readable is how containers hand a key to another user; readable by all is a mistake.

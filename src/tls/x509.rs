@@ -173,6 +173,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 pub struct ListFacts {
     /// Spelled as [`Facts::subject`] spells a CA.
     pub issuer: String,
+    pub this_update: Timestamp,
     /// When the next one should have come; after that this one counts for nothing.
     pub next_update: Option<Timestamp>,
     /// Its number, which grows; empty where it has none.
@@ -202,6 +203,7 @@ impl ListFacts {
         Ok(Self {
             is_revoked,
             issuer,
+            this_update: timestamp(list.last_update().timestamp())?,
             next_update: next_update.transpose()?,
             number: list
                 .crl_number()

@@ -1,10 +1,12 @@
 //! Sessions that live while their certificate ends, is revoked, or loses its CA or its rights.
 
+use fsvc::client::{Client, Options};
 use serde_json::json;
 use time::Duration;
 
-use crate::harness::Server;
+use crate::harness::{Server, text};
 use crate::matrix::{Ca, GOOD, Matrix, POLICY, Pair, now_plus};
+use crate::messages::runtime;
 use crate::raw::{Raw, code, frame, message, trailer};
 use crate::reload::{EVERY, n_in_log, until};
 use crate::trees::is_there;
@@ -192,6 +194,87 @@ fn a_ca_between_that_ends_ends_the_sessions_of_its_clients() {
     put_large(&server);
     let going_on = Sessions::of(&server, "good");
     Sessions::of(&server, "other").are_ended("certificate_expired");
+    going_on.go_on();
+}
+
+/// Trust has an end too: it is looked at in each handshake, not only when files are loaded.
+#[test]
+fn a_trusted_ca_that_ends_lets_nobody_in_any_more() {
+    let matrix = Matrix::new();
+    let short = Ca::root_with("short", |params| {
+        params.not_after = now_plus(Duration::seconds(5));
+    });
+    matrix.write("ca.pem", matrix.ca.pem.clone() + &short.pem);
+    matrix.write("ca.crl", matrix.ca.empty_list() + &short.empty_list());
+    matrix.add("other", &short.client_named(OTHER));
+    matrix.write("policy.toml", policy());
+    let server = matrix.serve(&EVERY);
+    put_large(&server);
+    let going_on = Sessions::of(&server, "good");
+    Sessions::of(&server, "other").are_ended("certificate_expired");
+    // A client that loads an ended CA says so itself; this one trusts the other alone.
+    matrix.write("servers.pem", &matrix.ca.pem);
+    let trusted = matrix.path("servers.pem");
+    let whoami = |name: &str| {
+        let arguments = ["whoami", "--ca", trusted.to_str().unwrap()];
+        server.client(name, &arguments).output().unwrap()
+    };
+    let output = whoami("other");
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
+    until("the cause", || {
+        let log = server.log();
+        log.contains("trusted CA CN=short, which signed it, expired")
+    });
+    let output = whoami("good");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    going_on.go_on();
+}
+
+/// A client that runs for long trusts no longer than its CAs last either.
+#[test]
+fn a_client_trusts_no_server_of_a_ca_that_ended() {
+    let matrix = Matrix::new();
+    let short = Ca::root_with("short", |params| {
+        params.not_after = now_plus(Duration::seconds(4));
+    });
+    let pair = short.server(&["localhost", "127.0.0.1"], |_| {});
+    matrix.write("server.pem", &pair.chain);
+    matrix.write_key("server-key.pem", &pair.key);
+    // Another CA is left, which is none of this server's.
+    matrix.write("servers.pem", short.pem + &matrix.ca.pem);
+    let server = matrix.serve(&[]);
+    let mut options = Options::from_directory(&server.address, matrix.dir(), "good");
+    options.files.ca = matrix.path("servers.pem");
+    options.retry_for = std::time::Duration::ZERO;
+    let client = Client::new(options).unwrap();
+    let runtime = runtime();
+    runtime.block_on(client.ping()).unwrap();
+    until("the end of the CA", || {
+        runtime.block_on(client.close());
+        let pinged = runtime.block_on(client.ping());
+        let said = pinged.err().map(|error| error.to_string());
+        said.is_some_and(|said| said.contains("trusted CA CN=short, which signed it, expired"))
+    });
+}
+
+/// A list that ran out lets nobody in; who is in already is judged by the same measure.
+#[test]
+fn a_list_that_runs_out_is_warned_of_and_ends_what_it_was_for() {
+    let matrix = Matrix::new();
+    let short = Ca::root("short");
+    matrix.write("ca.pem", matrix.ca.pem.clone() + &short.pem);
+    let list = short.list(&[], now_plus(Duration::seconds(5)));
+    matrix.write("ca.crl", matrix.ca.empty_list() + &list);
+    matrix.add("other", &short.client_named(OTHER));
+    matrix.write("policy.toml", policy());
+    let server = matrix.serve(&EVERY);
+    put_large(&server);
+    let going_on = Sessions::of(&server, "good");
+    let others = Sessions::of(&server, "other");
+    until("the warning", || {
+        server.log().contains("a revocation list is near its end")
+    });
+    others.are_ended("certificate_revoked");
     going_on.go_on();
 }
 
