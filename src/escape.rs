@@ -2,6 +2,7 @@
 //!
 //! What another machine sent is shown to a person, or written to a log, only through [`Escaped`].
 
+use std::error::Error;
 use std::fmt;
 
 /// Characters that control, hide or reorder text.
@@ -11,6 +12,21 @@ pub(crate) fn is_hidden(c: char) -> bool {
             '\u{00AD}' | '\u{061C}' | '\u{180E}' | '\u{FEFF}'
             | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
             | '\u{FE00}'..='\u{FE0F}' | '\u{FFF9}'..='\u{FFFF}' | '\u{E0000}'..='\u{E0FFF}')
+}
+
+/// An error with its causes, on one line. The error's own text is taken as it is, the causes are
+/// escaped; one that the text ends with already is not said twice.
+pub(crate) fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let next = cause.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {}", Escaped::new(&next));
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// A text without the characters that a terminal or a log reader might act on, cut to a bounded

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use super::certs_args::GenCerts;
 use super::exit::Exit;
-use super::output::{chain, complain, is_broken_pipe, line_out};
+use super::output::{complain, is_broken_pipe, line_out};
+use crate::escape::with_causes;
 use crate::pki::{self, ErrorKind, Options, PkiError};
 
 /// Makes sure that the certificates exist, and says what was done.
@@ -65,7 +66,7 @@ fn host_name() -> Option<String> {
 
 /// Says why a command failed.
 pub(super) fn fail(what: &str, json: bool, error: &PkiError) -> Exit {
-    let text = format!("{what}: {}", chain(error));
+    let text = format!("{what}: {}", with_causes(error));
     if json {
         complain_json(&text, error);
     } else {

@@ -14,8 +14,9 @@ use super::exit::Exit;
 use super::files::{Failure, own_files};
 use super::life_args::CheckFlags;
 use super::open::{StartError, bindings, load_policy};
-use super::output::{chain, complain};
+use super::output::complain;
 use super::tls_dir::{Ambiguous, Layout};
+use crate::escape::with_causes;
 use crate::identity::Binding;
 use crate::pki::{self, Beside, CheckReport, Level, Scope, Shown};
 use crate::tls::client::{Files, OwnFiles};
@@ -140,5 +141,5 @@ fn add_policy(report: &mut CheckReport, path: &Path, error: &StartError, is_aske
         StartError::NoPolicy { .. } | StartError::PolicyUnreadable { .. } => Level::Unreadable,
         _ => Level::Broken,
     };
-    report.add(level, path, &chain(error), error.hint().as_deref());
+    report.add(level, path, &with_causes(error), error.hint().as_deref());
 }

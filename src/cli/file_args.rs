@@ -292,7 +292,7 @@ impl FromArgMatches for FilterFlags {
             .into_iter()
             .map(|(_, choice, value)| (choice, value));
         let filters = Filters::new(patterns).map_err(|error| {
-            let text = super::output::chain(&error);
+            let text = crate::escape::with_causes(&error);
             clap::Error::raw(ErrorKind::ValueValidation, format!("{text}\n"))
         })?;
         Ok(Self { filters, is_given })

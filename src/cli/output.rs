@@ -2,7 +2,6 @@
 //!
 //! Text that another machine chose is escaped before it is shown.
 
-use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 
 use jiff::Timestamp;
@@ -13,7 +12,7 @@ use super::args::ClientCommand;
 use super::exit::Exit;
 use crate::client::ClientError;
 use crate::client::tree::TreeError;
-use crate::escape::Escaped;
+use crate::escape::{Escaped, with_causes};
 use crate::protocol::{ErrorCode, FileInfo};
 use crate::tls::failure::FailureCode;
 
@@ -70,7 +69,7 @@ impl Output {
 
     /// A failed request; says what to do about it where that is known.
     pub(super) fn failure(self, what: &str, error: &ClientError) -> Exit {
-        let text = format!("{what}: {}", chain(error));
+        let text = format!("{what}: {}", with_causes(error));
         if self.json {
             let (code, explain) = codes(Some(error));
             let object = json!({"error": {
@@ -87,7 +86,7 @@ impl Output {
 impl Output {
     /// A tree that failed altogether.
     pub(super) fn tree_failure(self, what: &str, error: &TreeError) -> Exit {
-        let (client, text) = (error.client(), format!("{what}: {}", chain(error)));
+        let (client, text) = (error.client(), format!("{what}: {}", with_causes(error)));
         let hint = client.and_then(ClientError::hint);
         if self.json {
             let (code, explain) = codes(client);
@@ -106,13 +105,14 @@ impl Output {
     pub(super) fn tree_fault(self, path: &str, error: &TreeError) {
         if self.json {
             let code = error.code();
-            let object = json!({"error": {"code": code, "message": chain(error), "path": path}});
+            let object =
+                json!({"error": {"code": code, "message": with_causes(error), "path": path}});
             let _ = writeln!(io::stderr(), "{object}");
             return;
         }
         let shown = Escaped::whole(path);
         let gap = if path.is_empty() { "" } else { ": " };
-        complain(&format!("{shown}{gap}{}", chain(error)), None);
+        complain(&format!("{shown}{gap}{}", with_causes(error)), None);
     }
 
     /// Words beside the results: an object for programs, or a text for people who did not ask for
@@ -163,20 +163,6 @@ pub(super) fn complain(text: &str, hint: Option<&str>) {
     if let Some(hint) = hint {
         let _ = writeln!(stderr, "hint: {hint}");
     }
-}
-
-/// An error with its causes, on one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let next = inner.to_string();
-        if !text.ends_with(&next) {
-            text = format!("{text}: {}", Escaped::new(&next));
-        }
-        source = inner.source();
-    }
-    text
 }
 
 /// Prints a line to standard output.

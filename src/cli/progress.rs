@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::output::{Output, chain, complain};
+use super::output::{Output, complain};
 use crate::client::{ClientError, Observer};
-use crate::escape::Escaped;
+use crate::escape::{Escaped, with_causes};
 
 const TICK: Duration = Duration::from_millis(200);
 /// Between two events for a program.
@@ -119,7 +119,7 @@ impl Observer for Bar {
             state.n_retries += 1;
             state.n_retries
         };
-        let why = chain(why);
+        let why = with_causes(why);
         if self.output.is_json() {
             let event =
                 json!({"retry": {"name": self.name, "n_retries": n_retries, "message": why}});

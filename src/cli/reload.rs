@@ -18,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::args::Serve;
 use super::open::{StartError, bindings, load_policy, policy_file, tls_files};
-use super::output::chain;
+use crate::escape::with_causes;
 use crate::identity::{Binding, renew_after};
 use crate::ops::Service;
 use crate::policy::Policy;
@@ -120,7 +120,7 @@ impl Reload {
             Ok(Ok(Some(set))) => self.take(set).await,
             // Once more what holds already.
             Ok(Ok(None)) => {}
-            Ok(Err(error)) => self.refuse(chain(&error)),
+            Ok(Err(error)) => self.refuse(with_causes(&error)),
             Err(_) => self.refuse("the thread that read the files failed".to_owned()),
         }
         self.tell_ends();

@@ -16,9 +16,10 @@ use tracing_subscriber::EnvFilter;
 use super::args::Serve;
 use super::exit::Exit;
 use super::open::{StartError, open};
-use super::output::{chain, coded, complain, line_out};
+use super::output::{coded, complain, line_out};
 use super::reload::{Fingerprint, Reload, load_settled};
 use crate::config::Limits;
+use crate::escape::with_causes;
 use crate::ops::{Service, Upkeep};
 use crate::server::Server;
 use crate::tls::server::Loaded;
@@ -33,7 +34,7 @@ pub(super) fn run(arguments: &Serve) -> Exit {
     match start(arguments) {
         Ok(exit) => exit,
         Err(error) => {
-            let text = coded(&chain(&error), error.failure());
+            let text = coded(&with_causes(&error), error.failure());
             complain(&text, error.hint().as_deref());
             Exit::Failed
         }

@@ -12,9 +12,9 @@ use serde_json::json;
 
 use super::exit::Exit;
 use super::files::{Failure, Outcome};
-use super::output::{Output, chain, line_out};
+use super::output::{Output, line_out};
 use crate::client::tree::{Happened, Progress, Reporter, Summary};
-use crate::escape::Escaped;
+use crate::escape::{Escaped, with_causes};
 
 /// Between two progress events.
 const EVENT_PAUSE: Duration = Duration::from_secs(1);
@@ -113,12 +113,12 @@ impl Reporter for Report {
                 self.bar.suspend(|| self.output.tree_fault(path, error));
             }
             Happened::Again { error } => self.bar.suspend(|| {
-                let text = chain(*error);
+                let text = with_causes(*error);
                 let object = json!({"retry": {"message": text, "code": error.code()}});
                 self.output.aside(&object, &format!("{text}; trying again"));
             }),
             Happened::Stopped { error } => self.bar.suspend(|| {
-                let text = chain(*error);
+                let text = with_causes(*error);
                 let object = json!({"retry": {"message": text, "code": error.code()}});
                 self.output
                     .aside(&object, &format!("{text}; beginning again"));

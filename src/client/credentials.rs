@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use super::{Client, ClientError};
 use crate::digest::Digest;
+use crate::escape::with_causes;
 use crate::protocol::ErrorCode;
 use crate::tls::TlsError;
 use crate::tls::client::Files;
@@ -347,16 +348,6 @@ fn digest(path: &Path) -> Option<Digest> {
         .read_to_end(&mut content)
         .ok()?;
     Some(Digest::of(&content))
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl Client {

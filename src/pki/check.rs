@@ -3,7 +3,6 @@
 //! Changes nothing and stops at nothing: every file is looked at, and what cannot be read is a
 //! finding too.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -17,7 +16,7 @@ use super::layout::{Layout, Pair};
 use super::ledger::Kind;
 use super::list::days_left;
 use super::{PkiError, vet};
-use crate::escape::Escaped;
+use crate::escape::with_causes;
 use crate::identity::Binding;
 use crate::tls::TlsError;
 use crate::tls::failure::FailureCode;
@@ -304,7 +303,7 @@ impl<'a> Checker<'a> {
             TlsError::Pem(PemError::Read { .. }) => Level::Unreadable,
             _ => Level::Broken,
         };
-        self.add(level, path, &chain(error), error.hint().as_deref());
+        self.add(level, path, &with_causes(error), error.hint().as_deref());
         self.report.name_last(error.failure());
     }
 
@@ -313,7 +312,7 @@ impl<'a> Checker<'a> {
             PemError::Read { .. } => Level::Unreadable,
             _ => Level::Broken,
         };
-        self.add(level, path, &chain(error), error.hint());
+        self.add(level, path, &with_causes(error), error.hint());
         self.report.name_last(error.failure());
     }
 
@@ -322,24 +321,13 @@ impl<'a> Checker<'a> {
             PkiError::Io { .. } | PkiError::Pem(PemError::Read { .. }) => Level::Unreadable,
             _ => Level::Broken,
         };
-        self.add(level, path, &chain(error), error.hint().as_deref());
+        self.add(level, path, &with_causes(error), error.hint().as_deref());
         self.report.name_last(error.failure());
     }
 }
 
 pub(super) fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
-}
-
-/// An error with its causes, on one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text = format!("{text}: {}", Escaped::new(&inner.to_string()));
-        source = inner.source();
-    }
-    text
 }
 
 /// What a server showed in a handshake that went well.

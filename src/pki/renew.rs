@@ -12,7 +12,6 @@ use rcgen::SubjectPublicKeyInfo;
 use super::asked::check_days;
 use super::authority::Authority;
 use super::bearer::Bearer;
-use super::check::chain;
 use super::disk::{self, Disk, Over};
 use super::inspect::{self, Facts};
 use super::issue::{self, Validity, fingerprint, sha256};
@@ -27,6 +26,7 @@ use super::signer::Signer;
 use super::trusted::certificate_pem;
 use super::window::Window;
 use super::{DAYS_MAX, PkiError};
+use crate::escape::with_causes;
 use crate::tls::pem;
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
@@ -85,7 +85,7 @@ pub(super) fn renew(
             Err(error) if is_one || matches!(error, PkiError::Io { .. }) => return Err(error),
             // One file that is broken is no reason to let the others run out; a disk that fails is.
             Err(error) => {
-                let reason = chain(&error);
+                let reason = with_causes(&error);
                 let hint = error.hint();
                 report.failed.push(Failed { name, reason, hint });
             }

@@ -13,6 +13,7 @@ use super::standing::Watch;
 use super::{Outcome, Session, SessionError, queue_reply, queue_result};
 use crate::connection::{Connection, ConnectionError, PIECE_SIZE, Piece};
 use crate::digest::Digest;
+use crate::escape::with_causes;
 use crate::ops::{
     Allowance, Committing, OpError, OpenFile, Service, StagedContent, Still, check_trailer,
 };
@@ -294,11 +295,6 @@ pub(super) fn last_reply(fault: &ConnectionError) -> Option<ErrorReply> {
             return None;
         }
     };
-    let mut message = fault.to_string();
-    let mut source = std::error::Error::source(fault);
-    while let Some(inner) = source {
-        message = format!("{message}: {inner}");
-        source = inner.source();
-    }
+    let message = with_causes(fault);
     Some(ErrorReply { code, message })
 }

@@ -8,9 +8,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use crate::cli::output::chain;
 use crate::client::{Client, ClientError, Met, Options, SKEW_MAX};
-use crate::escape::Escaped;
+use crate::escape::{Escaped, with_causes};
 use crate::pki::{CheckReport, Level, Outcome};
 use crate::protocol::{Hello, Whoami};
 use crate::tls::TlsError;
@@ -135,7 +134,7 @@ fn failed(report: &mut CheckReport, subject: &Path, error: &ClientError) {
         ),
         _ => error.hint(),
     };
-    report.add(level(error), subject, &chain(error), hint.as_deref());
+    report.add(level(error), subject, &with_causes(error), hint.as_deref());
     report.name_last(code);
 }
 
