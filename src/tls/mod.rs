@@ -10,6 +10,7 @@ mod dated;
 pub mod dates;
 mod diagnosis;
 pub mod failure;
+mod forward;
 mod hints;
 pub mod identity;
 pub mod judge;
