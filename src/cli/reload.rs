@@ -55,7 +55,7 @@ pub(super) struct Reload {
     holds: Fingerprint,
     /// What was last said about a set that does not hold.
     complaint: Option<String>,
-    /// Certificates of whose end was told, and how many days before.
+    /// Certificates and lists of whose end was told, and how many days before.
     told: Vec<(String, i64)>,
 }
 
@@ -175,12 +175,9 @@ impl Reload {
             let Some(days_left) = days_left_told(life, now) else {
                 continue;
             };
-            let mark = (certificate.serial.clone(), days_left);
-            if self.told.contains(&mark) {
+            if !self.is_news(&certificate.serial, days_left) {
                 continue;
             }
-            self.told.retain(|(serial, _)| *serial != mark.0);
-            self.told.push(mark);
             warn!(
                 subject = certificate.subject,
                 serial = certificate.serial,
@@ -191,22 +188,30 @@ impl Reload {
         self.tell_ends_of_lists(&loaded, now);
     }
 
+    /// Whether this step of the end of `what` was not told yet; it is now.
+    fn is_news(&mut self, what: &str, days_left: i64) -> bool {
+        let is_told = |(told, at): &(String, i64)| told == what && *at == days_left;
+        if self.told.iter().any(is_told) {
+            return false;
+        }
+        self.told.retain(|(told, _)| told != what);
+        self.told.push((what.to_owned(), days_left));
+        true
+    }
+
     /// From the end of its list on, no client of a CA is let in.
     fn tell_ends_of_lists(&mut self, loaded: &Loaded, now: Timestamp) {
-        for list in &loaded.lists {
+        // A CA may have a list for each part of what it signed.
+        for (at, list) in loaded.lists.iter().enumerate() {
             let Some(end) = list.next_update else {
                 continue;
             };
-            let step = days_left_told((list.this_update, end), now);
-            let Some(days_left) = step else {
+            let Some(days_left) = days_left_told((list.this_update, end), now) else {
                 continue;
             };
-            let mark = (format!("the list of {}", list.issuer), days_left);
-            if self.told.contains(&mark) {
+            if !self.is_news(&format!("list {at} of {}", list.issuer), days_left) {
                 continue;
             }
-            self.told.retain(|(what, _)| *what != mark.0);
-            self.told.push(mark);
             warn!(
                 ca = list.issuer,
                 next_update = %end,

@@ -12,7 +12,7 @@ use super::issue::whole_days;
 use super::ledger::Kind;
 use super::name::Host;
 use super::reason::Reason;
-use super::report::{APPLE_DAYS_MAX, PolicyItem, PolicyState, apple_note, path, path_or_none};
+use super::report::{APPLE_DAYS_MAX, PolicyItem, apple_note, path, path_or_none};
 use crate::identity::SpiffeId;
 
 /// What everybody who changes a certificate should know.
@@ -197,18 +197,8 @@ impl AddReport {
         for note in &self.notes {
             let _ = writeln!(text, "  note     {note}");
         }
-        if let Some(PolicyItem { path, state }) = &self.policy {
-            let path = path.display();
-            let _ = match state {
-                PolicyState::Edited { grants } => writeln!(
-                    text,
-                    "  policy   {path} was edited by hand: add what fits\n\n{grants}"
-                ),
-                PolicyState::Made | PolicyState::Extended => {
-                    writeln!(text, "  policy   {path} has a grant for it")
-                }
-                PolicyState::Kept | PolicyState::Missing => Ok(()),
-            };
+        if let Some(policy) = &self.policy {
+            text += &policy.of_new_client();
         }
         text
     }

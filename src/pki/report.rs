@@ -166,6 +166,22 @@ impl Report {
     }
 }
 
+impl PolicyItem {
+    /// What a client that just got a certificate has to do with it, for people.
+    pub(super) fn of_new_client(&self) -> String {
+        let path = self.path.display();
+        match &self.state {
+            PolicyState::Edited { grants } => {
+                format!("  policy   {path} was edited by hand: add what fits\n\n{grants}\n")
+            }
+            PolicyState::Made | PolicyState::Extended => {
+                format!("  policy   {path} has a grant for it\n")
+            }
+            PolicyState::Kept | PolicyState::Missing => String::new(),
+        }
+    }
+}
+
 impl Item {
     /// Whole days from `now` until it expires.
     pub fn days_left(&self, now: Timestamp) -> i64 {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::csr::Asked;
 use super::ledger::Kind;
 use super::name::Host;
-use super::report::{PolicyItem, PolicyState, path};
+use super::report::{PolicyItem, path};
 use crate::identity::SpiffeId;
 
 /// A request that was signed.
@@ -70,18 +70,8 @@ impl SignReport {
         for note in &self.notes {
             let _ = writeln!(text, "  note     {note}");
         }
-        if let Some(PolicyItem { path, state }) = &self.policy {
-            let path = path.display();
-            let _ = match state {
-                PolicyState::Edited { grants } => writeln!(
-                    text,
-                    "  policy   {path} was edited by hand: add what fits\n\n{grants}"
-                ),
-                PolicyState::Made | PolicyState::Extended => {
-                    writeln!(text, "  policy   {path} has a grant for it")
-                }
-                PolicyState::Kept | PolicyState::Missing => Ok(()),
-            };
+        if let Some(policy) = &self.policy {
+            text += &policy.of_new_client();
         }
         text + "\nSend back: this file, and ca.pem\n"
     }
