@@ -6,8 +6,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use fsvc::pki::{self, Options};
-use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 
 use crate::certs::{certs, ok, tree};
@@ -110,21 +108,7 @@ fn a_ca_of_another_tool_that_may_not_sign_is_left_alone() {
 /// A directory whose CA is over: what signs says so, what repairs works.
 #[test]
 fn a_ca_that_is_over_signs_nothing_and_is_never_replaced() {
-    let scratch = TempDir::new().unwrap();
-    let dir = scratch.path().join("certs");
-    let options = Options {
-        dir: dir.clone(),
-        hosts: Vec::new(),
-        default_hosts: true,
-        host_name: None,
-        clients: vec!["dev".to_owned()],
-        trust_domain: Some("test.internal".to_owned()),
-        days: 5,
-        ca_days: Some(5),
-        author: "ann@buildbox".to_owned(),
-    };
-    let then = Timestamp::now() - SignedDuration::from_hours(24 * 6);
-    pki::ensure(&options, then).unwrap();
+    let (_scratch, dir) = crate::certs::aged(6, &["dev"], (5, Some(5)));
     refused(&dir, "expired");
     for words in [
         &["add", "--client", "x"][..],

@@ -1,11 +1,35 @@
 //! `fsvc certs` as the tests run it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use fsvc::pki::{self, Options};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::harness::{fsvc, text};
+
+/// A directory that was made some days ago, with leaves for so many days and a CA for as many or ten
+/// years.
+pub fn aged(days: i64, clients: &[&str], life: (u32, Option<u32>)) -> (TempDir, PathBuf) {
+    let scratch = TempDir::new().unwrap();
+    let dir = scratch.path().join("certs");
+    let options = Options {
+        dir: dir.clone(),
+        hosts: Vec::new(),
+        default_hosts: true,
+        host_name: None,
+        clients: clients.iter().map(|&name| name.to_owned()).collect(),
+        trust_domain: Some("test.internal".to_owned()),
+        days: life.0,
+        ca_days: life.1,
+        author: "ann@buildbox".to_owned(),
+    };
+    let then = Timestamp::now() - SignedDuration::from_hours(24 * days);
+    pki::ensure(&options, then).unwrap();
+    (scratch, dir)
+}
 
 /// A command on the certificates in `dir`.
 pub fn certs(dir: &Path, arguments: &[&str]) -> Output {

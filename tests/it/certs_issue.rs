@@ -5,8 +5,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fsvc::pki::{self, Options};
-use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -23,22 +21,7 @@ fn place() -> (TempDir, PathBuf) {
 
 /// A directory that was made some days ago.
 fn aged(days: i64) -> (TempDir, PathBuf) {
-    let scratch = TempDir::new().unwrap();
-    let dir = scratch.path().join("certs");
-    let options = Options {
-        dir: dir.clone(),
-        hosts: Vec::new(),
-        default_hosts: true,
-        host_name: None,
-        clients: vec!["dev".to_owned()],
-        trust_domain: Some("test.internal".to_owned()),
-        days: 365,
-        ca_days: None,
-        author: "ann@buildbox".to_owned(),
-    };
-    let then = Timestamp::now() - SignedDuration::from_hours(24 * days);
-    pki::ensure(&options, then).unwrap();
-    (scratch, dir)
+    crate::certs::aged(days, &["dev"], (365, None))
 }
 
 fn items(list: &Value) -> &Vec<Value> {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
-    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
-    RevokedCertParams, SanType, SerialNumber, SigningKey,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
+    DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, NameConstraints, RevokedCertParams, SanType, SerialNumber,
+    SigningKey,
 };
 use tempfile::TempDir;
 use time::{Duration, OffsetDateTime};
@@ -285,6 +286,28 @@ impl Matrix {
     pub fn add(&self, name: &str, pair: &Pair) {
         self.write(&format!("clients/{name}.pem"), &pair.chain);
         self.write_key(&format!("clients/{name}-key.pem"), &pair.key);
+    }
+
+    /// Two CAs below the root, with their lists: one may only sign for a domain, one has a constraint on
+    /// names that are URIs.
+    pub fn constrained(&self) -> [Ca; 2] {
+        let corp = self.ca.below("corp", |params| {
+            params.name_constraints = Some(NameConstraints {
+                permitted_subtrees: vec![GeneralSubtree::DnsName("corp.example".to_owned())],
+                excluded_subtrees: vec![],
+            });
+        });
+        // RFC 5280, 4.2.1.10: names that are URIs may be permitted by host.
+        let by_uri = self.ca.below("by URI", |params| {
+            let permitted = b"\x30\x13\xa0\x11\x30\x0f\x86\x0dtest.internal";
+            let mut constraint =
+                CustomExtension::from_oid_content(&[2, 5, 29, 30], permitted.to_vec());
+            constraint.set_criticality(true);
+            params.custom_extensions = vec![constraint];
+        });
+        let lists = self.ca.empty_list() + &corp.empty_list() + &by_uri.empty_list();
+        self.write("ca.crl", lists);
+        [corp, by_uri]
     }
 
     pub fn serve(&self, arguments: &[&str]) -> Server {

@@ -1,8 +1,7 @@
 //! What is wrong with the client's certificate, in front of a real server.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose as Use,
-    GeneralSubtree, IsCa, NameConstraints, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose as Use, IsCa, SanType,
 };
 use time::Duration;
 
@@ -397,21 +396,7 @@ pub fn nameless(told: Told) {
 
 pub fn constrained(told: Told) {
     let matrix = Matrix::new();
-    let corp = matrix.ca.below("corp", |params| {
-        params.name_constraints = Some(NameConstraints {
-            permitted_subtrees: vec![GeneralSubtree::DnsName("corp.example".to_owned())],
-            excluded_subtrees: vec![],
-        });
-    });
-    // RFC 5280, 4.2.1.10: names that are URIs may be permitted by host.
-    let by_uri = matrix.ca.below("by URI", |params| {
-        let permitted = b"\x30\x13\xa0\x11\x30\x0f\x86\x0dtest.internal";
-        let mut constraint = CustomExtension::from_oid_content(&[2, 5, 29, 30], permitted.to_vec());
-        constraint.set_criticality(true);
-        params.custom_extensions = vec![constraint];
-    });
-    let lists = matrix.ca.empty_list() + &corp.empty_list() + &by_uri.empty_list();
-    matrix.write("ca.crl", lists);
+    let [corp, by_uri] = matrix.constrained();
     let server = matrix.serve(&[]);
     let outside = SanType::DnsName("elsewhere.example".try_into().unwrap());
     let pair = corp.client(|params| params.subject_alt_names.push(outside));

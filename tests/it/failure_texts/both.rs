@@ -1,8 +1,7 @@
 //! Failures of certificates that both ends see.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose as Use,
-    GeneralSubtree, IsCa, NameConstraints, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose as Use, IsCa, SanType,
 };
 use time::Duration;
 
@@ -324,21 +323,7 @@ fn tls22_no_identity() {
 #[test]
 fn tls23_a_name_constraint() {
     let matrix = Matrix::new();
-    let corp = matrix.ca.below("corp", |params| {
-        params.name_constraints = Some(NameConstraints {
-            permitted_subtrees: vec![GeneralSubtree::DnsName("corp.example".to_owned())],
-            excluded_subtrees: vec![],
-        });
-    });
-    // RFC 5280, 4.2.1.10: names that are URIs may be permitted by host.
-    let by_uri = matrix.ca.below("by URI", |params| {
-        let permitted = b"\x30\x13\xa0\x11\x30\x0f\x86\x0dtest.internal";
-        let mut constraint = CustomExtension::from_oid_content(&[2, 5, 29, 30], permitted.to_vec());
-        constraint.set_criticality(true);
-        params.custom_extensions = vec![constraint];
-    });
-    let lists = matrix.ca.empty_list() + &corp.empty_list() + &by_uri.empty_list();
-    matrix.write("ca.crl", lists);
+    let [corp, by_uri] = matrix.constrained();
     let server = matrix.serve(&[]);
     let mut texts = Texts::of("TLS23");
     let outside = SanType::DnsName("elsewhere.example".try_into().unwrap());
