@@ -378,6 +378,25 @@ fn begin_at(service: &Service) -> ContentId {
     taken.upload
 }
 
+/// Who hears that an upload is no more finds nothing of it on the disk.
+#[test]
+fn an_upload_is_known_until_its_files_are_gone() {
+    let scratch = scratch();
+    let root = scratch.path().join("root");
+    let service = open(&crate::attachments::parts(&root));
+    for _ in 0..200 {
+        let upload = begin_at(&service);
+        std::thread::scope(|scope| {
+            let ending = scope.spawn(|| service.abort_upload(&who("dev"), upload));
+            while service.upload_status(&who("dev"), upload, 0).is_ok() {
+                std::thread::yield_now();
+            }
+            assert_eq!(n_staged(&root), 0);
+            ending.join().unwrap().unwrap();
+        });
+    }
+}
+
 /// The time counts from the last part, also over a restart, and not while somebody is at one.
 #[test]
 fn an_upload_that_nobody_goes_on_with_goes() {

@@ -197,10 +197,11 @@ impl Uploads {
             .ok_or(OpError::NoUpload(content))
     }
 
-    /// Ends an upload: its content is published, or nothing is left of it.
+    /// Ends a closed upload: its content is published, or nothing is left of it. It is known until
+    /// then, so that who hears that it is no more finds nothing of it.
     fn end(&self, store: &dyn Store, content: ContentId) {
-        self.live().remove(&content);
         store.forget(content);
+        self.live().remove(&content);
     }
 }
 
