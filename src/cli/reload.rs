@@ -31,6 +31,8 @@ const DAYS_LEFT_TOLD: [i64; 4] = [14, 7, 3, 1];
 
 /// How long the files of a pair that is just replaced need.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Looks in a row at files that change meanwhile, before it is told.
+const CHANGING_MAX: u32 = 10;
 
 /// What the files hold, in few bytes.
 #[derive(Clone, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub(super) struct Reload {
     holds: Fingerprint,
     /// What was last said about a set that does not hold.
     complaint: Option<String>,
+    /// Looks in a row at files that changed meanwhile.
+    n_changing: u32,
     /// Certificates and lists of whose end was told, and how many days before.
     told: Vec<(String, i64)>,
 }
@@ -73,6 +77,7 @@ impl Reload {
             loaded,
             holds,
             complaint: None,
+            n_changing: 0,
             told: Vec::new(),
         }
     }
@@ -87,7 +92,7 @@ impl Reload {
                 warn!("SIGHUP cannot be watched: files are looked at every {period:?} only");
                 loop {
                     self.look(false).await;
-                    sleep(period).await;
+                    sleep(self.pause(period)).await;
                 }
             };
             let mut is_asked = false;
@@ -95,15 +100,24 @@ impl Reload {
                 self.look(is_asked).await;
                 is_asked = tokio::select! {
                     asked = hangup.recv() => asked.is_some(),
-                    () = sleep(period) => false,
+                    () = sleep(self.pause(period)) => false,
                 };
             }
+        }
+    }
+
+    /// Files that are being changed are looked at again soon.
+    fn pause(&self, period: Duration) -> Duration {
+        match self.n_changing {
+            0 => period,
+            _ => period.min(SETTLE),
         }
     }
 
     async fn look(&mut self, is_asked: bool) {
         let (arguments, holds) = (Arc::clone(&self.arguments), self.holds.clone());
         let is_refused = self.complaint.is_some();
+        let n_changing = std::mem::take(&mut self.n_changing);
         let old = Arc::clone(&self.loaded.borrow());
         let look = move || {
             let from = fingerprint(&arguments, old.anchors.bindings());
@@ -117,7 +131,7 @@ impl Reload {
         let looked: Result<Result<Option<Set>, StartError>, _> =
             tokio::task::spawn_blocking(look).await;
         match looked {
-            Ok(Ok(Some(set))) => self.take(set).await,
+            Ok(Ok(Some(set))) => self.take(set, n_changing).await,
             // Once more what holds already.
             Ok(Ok(None)) => {}
             Ok(Err(error)) => self.refuse(with_causes(&error)),
@@ -127,13 +141,17 @@ impl Reload {
     }
 
     /// Takes a set, unless the files changed while it was read: then the next look will.
-    async fn take(&mut self, set: Set) {
+    async fn take(&mut self, set: Set, n_changing: u32) {
         let arguments = Arc::clone(&self.arguments);
         let bound = set.loaded.anchors.bindings().to_vec();
         let now = tokio::task::spawn_blocking(move || fingerprint(&arguments, &bound)).await;
         if now.ok().as_ref() != Some(&set.from) {
+            self.n_changing = n_changing + 1;
             debug!("the files changed while they were read");
-            return self.refuse("the files changed while they were read".to_owned());
+            if self.n_changing >= CHANGING_MAX {
+                self.refuse("the files changed whenever they were read".to_owned());
+            }
+            return;
         }
         self.complaint = None;
         let before = std::mem::replace(&mut self.holds, set.from.clone());
