@@ -296,7 +296,10 @@ impl Client {
 
     /// Says that nobody will go on with an upload, as far as that can be said now.
     pub(super) async fn give_up(&self, upload: ContentId) {
-        let abort = Op::Abort(Abort { upload });
+        let abort = Op::Abort(Abort {
+            upload: Some(upload),
+            staged: Vec::new(),
+        });
         let _ = self.ask_once::<serde::de::IgnoredAny>(abort).await;
     }
 }

@@ -90,10 +90,9 @@ impl Service {
         let change = self.commit_planned(who, planned, Some(request_id.clone()));
         let done = self.once(who, Some(&request_id), answer, change).await?;
         // What was staged once more for a set that was there already is of no use.
-        let owner = who.id.clone();
+        let owner = Arc::clone(who);
         let discard = move |service: &Self| {
-            let left = staged.into_iter();
-            left.for_each(|content| drop(service.staged.take(&owner, content)));
+            service.discard_staged(&owner, &staged);
             Ok(())
         };
         self.blocking(discard).await?;
@@ -196,8 +195,8 @@ impl Service {
                     self.reopen_upload(upload);
                 }
                 // As what was staged for the members before goes, so does that for those behind.
-                let behind = planned.filter_map(|member| member.staged());
-                behind.for_each(|content| drop(self.staged.take(&who.id, content)));
+                let behind: Vec<_> = planned.filter_map(|member| member.staged()).collect();
+                self.discard_staged(who, &behind);
                 return Err(error);
             }
         }

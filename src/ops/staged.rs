@@ -100,7 +100,14 @@ impl Service {
         Ok(staged)
     }
 
-    /// The same for several; each that is one too many is refused for itself.
+    /// Removes contents that this identity has staged; others are passed over. Blocks.
+    pub(super) fn discard_staged(&self, who: &Identity, contents: &[ContentId]) {
+        for content in contents {
+            drop(self.staged.take(&who.id, *content));
+        }
+    }
+
+    /// The same as [`Service::keep_staged`] for several; each that is one too many is refused for itself.
     pub(super) fn keep_all_staged(
         &self,
         who: &Identity,

@@ -26,10 +26,10 @@ pub use frame::{
 pub use json::{DEPTH_MAX as JSON_DEPTH_MAX, JsonError};
 pub use packed::{LINE_SIZE_MAX, Packed, PackedError, Unpacker};
 pub use request::{
-    Abort, Ack, Answer, Append, Begin, Call, Commit, Conditions, Copy, Fetch, Forget, Get, GetMany,
-    Last, List, LogVerify, Member, Move, Op, Publish, Put, PutMany, Question, Reconcile, Remove,
-    Request, RequestError, Signature, Stage, Start, Stat, Status, Subscribe, Topics, Uploads,
-    Watch, Write,
+    ABORTED_MAX, Abort, Ack, Answer, Append, Begin, Call, Commit, Conditions, Copy, Fetch, Forget,
+    Get, GetMany, Last, List, LogVerify, Member, Move, Op, Publish, Put, PutMany, Question,
+    Reconcile, Remove, Request, RequestError, Signature, Stage, Start, Stat, Status, Subscribe,
+    Topics, Uploads, Watch, Write,
 };
 pub use response::{
     Directory, ErrorCode, ErrorReply, FileInfo, Greeting, Hello, Limits, ListEntry, Listing,

@@ -40,7 +40,10 @@ pub(super) fn of(op: &Op) -> String {
         Op::Begin(begin) => begin.path.to_string(),
         Op::Write(write) => format!("{} at {}", write.upload, write.offset),
         Op::Status(status) => status.upload.to_string(),
-        Op::Abort(abort) => abort.upload.to_string(),
+        Op::Abort(abort) => match &abort.upload {
+            Some(upload) => upload.to_string(),
+            None => format!("{} staged contents", abort.staged.len()),
+        },
         Op::Signature(signature) => signature.path.to_string(),
         Op::GetMany(many) => format!("{} files", many.paths.len()),
         Op::Stage(_)

@@ -9,9 +9,7 @@ use super::coded::Arriving;
 use super::{Outcome, Session, SessionError, queue_done, queue_result};
 use crate::connection::{Connection, ConnectionError};
 use crate::ops::{OpError, Service, UploadWriter};
-use crate::protocol::{
-    Abort, Op, Packed, PatchStep, Status, Trailer, Unpacker, Uploads, Write, Written,
-};
+use crate::protocol::{Op, Packed, PatchStep, Status, Trailer, Unpacker, Uploads, Write, Written};
 use crate::socket::Transport;
 
 /// How many bytes a patch that is compressed may have for each byte of its parts, and how many more.
@@ -92,8 +90,8 @@ impl Session {
                 let look = move |s: &Service| s.upload_status(&who, upload, from);
                 queue_result(&mut connection, id, service.blocking(look).await)
             }
-            Op::Abort(Abort { upload }) => {
-                let end = service.blocking(move |s| s.abort_upload(&who, upload));
+            Op::Abort(abort) => {
+                let end = service.blocking(move |s| s.abort(&who, &abort));
                 queue_done(&mut connection, id, end.await)
             }
             Op::Uploads(Uploads { after }) => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fsvc::digest::{Digest, PartHasher};
 use serde_json::{Value, json};
 
-use crate::harness::{Server, Setup};
+use crate::harness::{Server, Setup, everything};
 use crate::raw::{Raw, body, code, frame, message, snapshot};
 use crate::store_local::scratch;
 
@@ -508,6 +508,45 @@ fn an_abort_leaves_nothing() {
     assert_eq!(code(&write(&mut raw, &upload, 0, &file)), "not_found");
     let answer = commit(&mut raw, &[member("/large", &upload, &file)]);
     assert_eq!(code(&answer), "not_found");
+    assert_eq!(server.staged(), [""; 0]);
+}
+
+#[test]
+fn what_was_staged_can_be_given_up_by_its_owner() {
+    let server = Server::with_policy(&everything());
+    let (mut raw, mut other) = (Raw::connect(&server, "dev"), Raw::connect(&server, "bob"));
+    let staged: Vec<String> = (0..3).map(|_| stage(&mut raw, b"content")).collect();
+    let aborting = |staged: &[String]| json!({"id": 7, "op": "abort", "staged": staged});
+    assert_eq!(ask(&mut other, &aborting(&staged))["ok"], json!({}));
+    assert_eq!(server.staged().len(), 3);
+    let upload = begin(&mut raw, "/large", 2 * PART);
+    let name = &staged[0];
+    let wrong = [
+        json!({"id": 7, "op": "abort"}),
+        json!({"id": 7, "op": "abort", "staged": []}),
+        json!({"id": 7, "op": "abort", "upload": upload, "staged": [name]}),
+        json!({"id": 7, "op": "abort", "staged": name}),
+        json!({"id": 7, "op": "abort", "staged": ["../a"]}),
+    ];
+    for request in &wrong {
+        assert_eq!(code(&ask(&mut raw, request)), "bad_request", "{request}");
+    }
+    let many = vec![name.clone(); 1_025];
+    assert_eq!(code(&ask(&mut raw, &aborting(&many))), "quota");
+    // An upload is not what was staged.
+    assert_eq!(
+        ask(&mut raw, &aborting(std::slice::from_ref(&upload)))["ok"],
+        json!({})
+    );
+    assert_eq!(numbers(&mut raw, &upload), [0; 0]);
+    assert_eq!(server.staged().len(), 5);
+    // Those that are gone already are passed over.
+    for n in [2, 3, 3] {
+        assert_eq!(ask(&mut raw, &aborting(&staged[..n]))["ok"], json!({}));
+        assert_eq!(server.staged().len(), 5 - n);
+    }
+    let abort = json!({"id": 7, "op": "abort", "upload": upload});
+    assert_eq!(ask(&mut raw, &abort)["ok"], json!({}));
     assert_eq!(server.staged(), [""; 0]);
 }
 

@@ -13,6 +13,7 @@ use crate::content::ContentId;
 use crate::digest::Digest;
 use crate::identity::Identity;
 use crate::ops::{OpError, Service};
+use crate::protocol::{ABORTED_MAX, Abort};
 use crate::store::{Sealed, StoreError};
 
 impl Upload {
@@ -32,6 +33,27 @@ fn close(upload: &Upload) -> Result<(), OpError> {
 }
 
 impl Service {
+    /// Gives up an upload, or what was staged. Blocks.
+    ///
+    /// # Errors
+    /// It is not an upload of this identity, or is being committed; the request says neither or both.
+    pub fn abort(&self, who: &Identity, abort: &Abort) -> Result<(), OpError> {
+        match (abort.upload, abort.staged.as_slice()) {
+            (Some(upload), []) => self.abort_upload(who, upload),
+            (None, staged @ [_, ..]) if staged.len() <= ABORTED_MAX => {
+                self.discard_staged(who, staged);
+                Ok(())
+            }
+            (None, [_, ..]) => Err(OpError::TooMany {
+                what: "staged contents in one request",
+                n_max: ABORTED_MAX,
+            }),
+            _ => Err(OpError::BadRequest(
+                "what is given up is either \"upload\", or \"staged\", a list",
+            )),
+        }
+    }
+
     /// Gives an upload up. Blocks.
     ///
     /// # Errors

@@ -23,7 +23,9 @@ pub use messages::{
     Subscribe, Topics, Watch,
 };
 pub use op::Op;
-pub use uploads::{Abort, Begin, Commit, GetMany, PutMany, Signature, Status, Uploads, Write};
+pub use uploads::{
+    ABORTED_MAX, Abort, Begin, Commit, GetMany, PutMany, Signature, Status, Uploads, Write,
+};
 
 /// One request.
 #[derive(Debug, Clone, PartialEq, Eq)]

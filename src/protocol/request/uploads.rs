@@ -54,12 +54,19 @@ pub struct Status {
     pub from: u64,
 }
 
-/// `abort`: nothing is left of an upload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `abort`: nothing is left of an upload, or of what was staged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Abort {
-    pub upload: ContentId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<ContentId>,
+    /// Up to [`ABORTED_MAX`], and no upload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub staged: Vec<ContentId>,
 }
+
+/// Staged contents that one request gives up.
+pub const ABORTED_MAX: usize = 1_024;
 
 /// `uploads`: one page of the client's own uploads.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
