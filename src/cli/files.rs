@@ -81,14 +81,15 @@ async fn dispatch(client: &Client, command: ClientCommand, output: Output) -> Ou
         ClientCommand::Put(flags) => {
             let conditions = tree::plain_conditions(&flags)?;
             let pairs = transfer::pairs(flags.paths)?;
-            if flags.atomic {
-                return set::put(client, pairs, conditions, output).await;
-            }
+            let is_set = flags.atomic;
             let flags = transfer::PutFlags {
                 conditions,
                 n_streams: Some(flags.streams.n_streams),
                 delta: flags.delta,
             };
+            if is_set {
+                return set::put(client, pairs, &flags, output).await;
+            }
             transfer::put(client, pairs, &flags, output).await
         }
         ClientCommand::Get(flags) if flags.recursive => tree::get(client, *flags, output).await,

@@ -12,7 +12,7 @@ use super::files::{Failure, Outcome, described, destination, request};
 use super::output::{Output, is_broken_pipe};
 use super::progress::{self, Bar, Watched};
 use crate::client::file::{open_regular, persist, temporary_beside};
-use crate::client::{Client, ClientError, Delta, PutOptions, TransferOptions};
+use crate::client::{Client, ClientError, Delta, Observer, PutOptions, TransferOptions};
 use crate::path::RemotePath;
 use crate::protocol::{Conditions, ErrorCode, FileInfo};
 
@@ -57,6 +57,19 @@ pub(super) struct PutFlags {
     pub(super) delta: Delta,
 }
 
+impl PutFlags {
+    /// With somebody who follows the file.
+    pub(super) fn options(&self, observer: Arc<dyn Observer>) -> TransferOptions {
+        TransferOptions {
+            conditions: self.conditions,
+            n_streams: self.n_streams,
+            delta: self.delta,
+            observer: Some(observer),
+            ..TransferOptions::default()
+        }
+    }
+}
+
 pub(super) async fn put(
     client: &Client,
     pairs: Vec<(String, RemotePath)>,
@@ -93,13 +106,7 @@ async fn put_one(
         return put;
     }
     let bar = Arc::new(Bar::new(output, local));
-    let options = TransferOptions {
-        conditions,
-        n_streams: flags.n_streams,
-        delta: flags.delta,
-        observer: Some(bar.clone()),
-        ..TransferOptions::default()
-    };
+    let options = flags.options(bar.clone());
     let put = client.put_file(Path::new(local), remote, options).await;
     bar.finish();
     put

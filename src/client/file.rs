@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tempfile::NamedTempFile;
+use thiserror::Error;
 
 use super::fingerprint::{Fingerprint, settled};
 use super::retry::Observer;
@@ -226,6 +227,49 @@ pub(super) async fn settling<T, F: Future<Output = Result<T, ClientError>>>(
 /// Whether a file is still what it was.
 pub(super) fn is_same(file: &File, fingerprint: Fingerprint) -> bool {
     Fingerprint::of(file).is_ok_and(|now| now == fingerprint)
+}
+
+/// A file of so many bytes, as long as it stays as it was when it was opened.
+pub(super) struct Steady<S> {
+    file: File,
+    n_left: u64,
+    stays: S,
+}
+
+impl<S: Fn(&File) -> bool> Steady<S> {
+    /// `stays` says at the end whether it did.
+    pub(super) const fn new(file: File, size: u64, stays: S) -> Self {
+        Self {
+            file,
+            n_left: size,
+            stays,
+        }
+    }
+}
+
+impl<S: Fn(&File) -> bool> Read for Steady<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read(buffer)?;
+        let left = self.n_left.checked_sub(n as u64);
+        let is_over = n == 0 && !buffer.is_empty();
+        if left.is_none() || (is_over && !(self.stays)(&self.file)) {
+            return Err(io::Error::other(Moved));
+        }
+        self.n_left = left.unwrap_or_default();
+        Ok(n)
+    }
+}
+
+/// A file that was changed while it was read.
+#[derive(Debug, Error)]
+#[error("it was changed while it was read")]
+struct Moved;
+
+/// Whether it is what a [`Steady`] says of a file that changed.
+pub(super) fn is_moved(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Moved>)
 }
 
 /// A file, and one byte more than it should have.

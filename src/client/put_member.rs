@@ -7,6 +7,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::de::IgnoredAny;
+
 use super::begin::Opened;
 use super::file::{Opened as OpenedFile, TransferOptions, WHOLE_SIZE_MAX, settling};
 use super::put_parts::{BEGINS_MAX, Job, Source};
@@ -15,7 +17,10 @@ use super::upload::on_thread;
 use super::{Client, ClientError};
 use crate::digest::Digest;
 use crate::path::RemotePath;
-use crate::protocol::{Attributes, ContentId};
+use crate::protocol::{ABORTED_MAX, Abort, Attributes, ContentId, ErrorCode, Member, Op};
+
+/// How often all of a set is staged once more, because the server does not have it any more.
+pub(super) const RESTAGES_MAX: usize = 1;
 
 /// An upload all of whose parts are there.
 pub(super) struct Uploaded {
@@ -28,11 +33,6 @@ pub(super) struct Uploaded {
 }
 
 impl Uploaded {
-    /// Whether another run finds it again.
-    pub(super) const fn is_remembered(&self) -> bool {
-        self.sidecar.is_some()
-    }
-
     /// Its set is committed. Blocks.
     pub(super) fn forget(&self) {
         if let Some(path) = &self.sidecar {
@@ -110,9 +110,45 @@ impl Client {
         Ok(is_there.then_some(job))
     }
 
-    /// Nobody will commit it.
-    pub(super) async fn give_up_member(&self, uploaded: &Uploaded) {
-        self.give_up(uploaded.upload).await;
-        uploaded.forget();
+    /// Of a set that was not committed; where that may pass, what another run can go on with is left.
+    pub(super) async fn give_up_members(
+        &self,
+        members: &[Member],
+        uploads: &[Uploaded],
+        is_passing: bool,
+    ) {
+        for uploaded in uploads {
+            if !is_passing || uploaded.sidecar.is_none() {
+                self.give_up(uploaded.upload).await;
+                uploaded.forget();
+            }
+        }
+        if is_passing {
+            // Whoever cannot be asked forgets them in time.
+            return;
+        }
+        let staged = members.iter().filter_map(|member| member.staged.as_ref());
+        let staged = staged.filter_map(|name| name.parse::<ContentId>().ok());
+        let is_upload = |content: &ContentId| uploads.iter().any(|one| one.upload == *content);
+        let staged: Vec<ContentId> = staged.filter(|content| !is_upload(content)).collect();
+        for some in staged.chunks(ABORTED_MAX) {
+            let abort = Op::Abort(Abort {
+                upload: None,
+                staged: some.to_vec(),
+            });
+            if self.ask_once::<IgnoredAny>(abort).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl ClientError {
+    /// Whether the server may have lost what was staged, as when it was started anew.
+    pub(super) const fn is_of_staged(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(ErrorCode::NotFound | ErrorCode::BadRequest | ErrorCode::DigestMismatch)
+        )
     }
 }

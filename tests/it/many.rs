@@ -338,9 +338,9 @@ fn a_connection_that_is_cut_in_a_body_puts_nothing() {
         raw.cut();
     }
     // The server has ended what it had begun when nothing is staged any more.
-    let until = std::time::Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(30);
     while !server.staged().is_empty() {
-        assert!(std::time::Instant::now() < until, "{:?}", server.staged());
+        assert!(Instant::now() < until, "{:?}", server.staged());
         std::thread::yield_now();
     }
     assert!(snapshot(&server.root()).is_empty());

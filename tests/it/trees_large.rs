@@ -1,6 +1,7 @@
 //! Large files of trees: they travel in parts, go on after whatever happened, and leave nothing behind.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Output};
@@ -435,6 +436,124 @@ fn a_set_comes_whole_from_a_server_that_was_started_anew() {
     ground.is_clean("tree");
     let stats = ground.server.ok(&["admin", "log", "stats", "--json"]);
     assert!(stats.contains("\"head\":1,"), "{stats}");
+}
+
+/// The files of the folder and a small one, by their names, as one set.
+const FLAT: [&str; 6] = ["put", "--atomic", "tree/a", "small", "tree/d/b", "/flat/"];
+
+/// A ground with the small file too.
+fn flat_ground() -> Ground {
+    let ground = Ground::new();
+    fs::write(ground.local("small"), b"small").unwrap();
+    ground
+}
+
+#[track_caller]
+fn is_flat(ground: &Ground) {
+    let flat = ground.server.root().join("flat");
+    for (name, content) in ["a", "b"].iter().zip(&ground.contents) {
+        same(&flat.join(name), content);
+    }
+    same(&flat.join("small"), b"small");
+    ground.is_clean("tree");
+}
+
+#[test]
+fn a_set_of_single_files_goes_on_after_cuts_and_a_kill() {
+    let mut ground = flat_ground();
+    let mut random = Random(0x5e7f);
+    let mut n_cuts = 0;
+    for _ in 0..count("FSVC_TEST_CUTS", 3) {
+        for content in &mut ground.contents {
+            *content = random.content(SIZE);
+        }
+        ground.write();
+        let mut cuts = places(&mut random, SIZE);
+        cuts[0] += 40_000;
+        ground.relay.cut_after(&cuts);
+        let n = ground.run(&FLAT);
+        let n_cut = (cuts.len() - ground.relay.n_cuts_left()) as u64;
+        ground.relay.cut_after(&[]);
+        n_cuts += n_cut;
+        assert!(
+            n < 2 * SIZE as u64 + 500_000 + n_cut * COST,
+            "{n} bytes with {n_cut} cuts"
+        );
+        is_flat(&ground);
+    }
+    assert!(n_cuts > 1, "only {n_cuts} cuts");
+    for content in &mut ground.contents {
+        *content = random.content(SIZE);
+    }
+    ground.write();
+    let before = fs::read(ground.server.root().join("flat/a")).unwrap();
+    ground.kill(26 << 20, &FLAT);
+    assert!(!ground.sidecars().is_empty());
+    same(&ground.server.root().join("flat/a"), &before);
+    let n = ground.run(&FLAT);
+    assert!(n < REST, "{n} bytes");
+    // What the run that was killed staged of the small one waits for its time.
+    ground.server.restart();
+    is_flat(&ground);
+}
+
+#[test]
+fn a_set_of_single_files_that_is_refused_leaves_nothing() {
+    let ground = flat_ground();
+    ground.server.put("/flat/b", b"old");
+    let output = ground.output(&[&FLAT[..], &["--if-absent"]].concat());
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+    ground.is_clean("tree");
+    // Also if it fails at the last of them, before the commit.
+    let missing = ["put", "--atomic", "tree/a", "tree/d/b", "missing", "/flat/"];
+    let output = ground.output(&missing);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("missing"));
+    ground.is_clean("tree");
+    assert_eq!(ground.server.get("/flat/b"), b"old");
+    assert!(!is_there(&ground.server.root().join("flat/a")));
+}
+
+#[test]
+fn a_set_of_single_files_comes_whole_from_a_server_that_was_started_anew() {
+    let mut ground = flat_ground();
+    ground.relay.hold_after(26 << 20);
+    let putting = ground.spawn(&FLAT);
+    ground.relay.wait_held();
+    let before = ground.relay.n_passed();
+    ground.server.restart();
+    ground.relay.turn_to(&ground.server.address);
+    ground.relay.release();
+    let output = putting.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let n = ground.relay.n_passed() - before;
+    assert!(n < REST, "{n} bytes");
+    is_flat(&ground);
+    let stats = ground.server.ok(&["admin", "log", "stats", "--json"]);
+    assert!(stats.contains("\"head\":1,"), "{stats}");
+}
+
+#[test]
+fn a_file_of_a_set_that_changes_while_it_is_sent_is_never_mixed() {
+    const LARGE: usize = 40 << 20;
+    let ground = Ground::new();
+    fs::write(ground.local("large"), vec![b'a'; LARGE]).unwrap();
+    ground.relay.hold_after(LARGE as u64 / 4);
+    let putting = ground.spawn(&["put", "--atomic", "large", "/flat/"]);
+    ground.relay.wait_held();
+    // In its place, as an editor does not: the name keeps its file.
+    let mut file = fs::File::options()
+        .write(true)
+        .open(ground.local("large"))
+        .unwrap();
+    file.write_all(&vec![b'b'; LARGE]).unwrap();
+    ground.relay.release();
+    let output = putting.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let found = fs::read(ground.server.root().join("flat/large")).unwrap();
+    assert_eq!(found.len(), LARGE);
+    let is_one = found.iter().all(|byte| *byte == found[0]);
+    assert!(is_one, "two states of the file are mixed");
 }
 
 #[test]

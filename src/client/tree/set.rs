@@ -13,14 +13,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::digests::Digests;
-use super::folder::Folder;
+use super::folder::{Folder, describe};
 use super::outcome::{Action, Happened, Reporter, Summary, TreeError};
 use super::patience::Patience;
 use super::plan::{Direction, Pending, Plan, Sending, Step};
-use super::upload::{Steady, attributes, opening, read_small};
+use super::upload::{attributes, opening, read_small};
 use super::{SMALL_SIZE_MAX, Transfer};
-use crate::client::file::WHOLE_SIZE_MAX;
-use crate::client::put_member::Uploaded;
+use crate::client::file::{Steady, WHOLE_SIZE_MAX};
+use crate::client::put_member::{RESTAGES_MAX, Uploaded};
 use crate::client::upload::on_thread;
 use crate::client::{Client, ClientError, MEMBERS_MAX, TransferOptions};
 use crate::path::RemotePath;
@@ -30,9 +30,6 @@ use crate::protocol::{ErrorCode, Member};
 const BATCH_FILES_MAX: usize = 256;
 /// Their bytes.
 const BATCH_SIZE_MAX: u64 = 1 << 20;
-
-/// How often all is staged once more, because the server does not have it any more.
-const RESTAGES_MAX: usize = 1;
 
 /// The versions that files of a set must have before.
 pub type Versions = BTreeMap<RemotePath, u64>;
@@ -195,13 +192,13 @@ impl Set<'_> {
                 }
                 Err(error) => error,
             };
-            let again = may_be_gone(&error) && n_restages < RESTAGES_MAX;
+            let is_gone = error.client().is_some_and(ClientError::is_of_staged);
+            let again = is_gone && n_restages < RESTAGES_MAX;
             let is_passing = again || error.client().is_some_and(ClientError::is_passing);
-            for uploaded in &staged.uploads {
-                if !is_passing || !uploaded.is_remembered() {
-                    self.client.give_up_member(uploaded).await;
-                }
-            }
+            let (members, uploads) = (&staged.members, &staged.uploads);
+            self.client
+                .give_up_members(members, uploads, is_passing)
+                .await;
             match error {
                 TreeError::Client(error) if again => {
                     self.say(&Happened::Again { error: &error });
@@ -317,7 +314,8 @@ impl Set<'_> {
             let opened = on_thread(move || folder.file(&relative)).await;
             let (file, before) = opened.map_err(ClientError::Source)?;
             let size = before.fingerprint.size;
-            let source = Steady::new(file, before);
+            let stays = move |file: &_| describe(file).is_ok_and(|now| now == before);
+            let source = Steady::new(file, size, stays);
             let staged = self.client.stage(source, Some(size)).await?;
             Ok((staged, before))
         };
@@ -334,17 +332,6 @@ impl Set<'_> {
         self.summary.count(what);
         self.reporter.happened(what);
     }
-}
-
-/// Whether the server may have lost what was staged, as when it was started anew.
-fn may_be_gone(error: &TreeError) -> bool {
-    let TreeError::Client(error) = error else {
-        return false;
-    };
-    matches!(
-        error.code(),
-        Some(ErrorCode::NotFound | ErrorCode::BadRequest | ErrorCode::DigestMismatch)
-    )
 }
 
 fn member(sending: &Sending, staged: String) -> Member {

@@ -8,8 +8,6 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use thiserror::Error;
-
 use super::folder::{Folder, LocalFile, describe};
 use super::outcome::{Outcome, TreeError};
 use super::patience::Patience;
@@ -132,41 +130,6 @@ pub(super) async fn opening(
     let open = move || folder.file(&relative).map(|(file, _)| file);
     Ok((open, place.await?))
 }
-
-/// A file, as long as it stays as it was when it was opened.
-pub(super) struct Steady {
-    file: File,
-    before: LocalFile,
-    n_left: u64,
-}
-
-impl Steady {
-    pub(super) const fn new(file: File, before: LocalFile) -> Self {
-        Self {
-            file,
-            before,
-            n_left: before.fingerprint.size,
-        }
-    }
-}
-
-impl Read for Steady {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.file.read(buffer)?;
-        let left = self.n_left.checked_sub(n as u64);
-        let is_over = n == 0 && !buffer.is_empty();
-        if left.is_none() || (is_over && describe(&self.file)? != self.before) {
-            return Err(io::Error::other(Moved));
-        }
-        self.n_left = left.unwrap_or_default();
-        Ok(n)
-    }
-}
-
-/// A file that was changed while it was read.
-#[derive(Debug, Error)]
-#[error("it was changed while it was read")]
-struct Moved;
 
 /// What a small file held at one time, and what it was then. Blocks.
 pub(super) fn read_small(
