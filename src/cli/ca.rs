@@ -1,5 +1,7 @@
 //! `fsvc certs request`, `sign`, `bundle` and `rotate-ca`.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -14,7 +16,7 @@ pub(super) fn run(command: &CaCommand) -> Exit {
         CaCommand::Request(flags) => {
             let made = pki::request(&flags.place.dir, flags.holder.holder(), flags.reuse_key);
             end(
-                flags.place.json,
+                flags.place.pair(),
                 "certs request",
                 made,
                 pki::RequestReport::render,
@@ -31,7 +33,7 @@ pub(super) fn run(command: &CaCommand) -> Exit {
             };
             let signed = pki::sign(&options, Timestamp::now());
             end(
-                flags.place.json,
+                flags.place.pair(),
                 "certs sign",
                 signed,
                 pki::SignReport::render,
@@ -72,7 +74,7 @@ fn bundle(command: &BundleCommand) -> Exit {
             (place, "certs bundle remove", edited)
         }
     };
-    end(place.json, what, edited, pki::BundleReport::render)
+    end(place.pair(), what, edited, pki::BundleReport::render)
 }
 
 fn rotate(command: &RotateCommand) -> Exit {
@@ -107,12 +109,12 @@ fn rotate(command: &RotateCommand) -> Exit {
             (place, "certs rotate-ca rollback", done)
         }
     };
-    end(place.json, what, done, pki::RotationReport::render)
+    end(place.pair(), what, done, pki::RotationReport::render)
 }
 
 /// Says what was done, or why it was not.
 pub(super) fn end<T: Serialize>(
-    json: bool,
+    (json, dir): (bool, &Path),
     what: &str,
     done: Result<T, PkiError>,
     render: impl FnOnce(&T) -> String,
@@ -120,6 +122,6 @@ pub(super) fn end<T: Serialize>(
     match done {
         Ok(report) if json => print(&serde_json::to_string(&report).unwrap_or_default()),
         Ok(report) => print(render(&report).trim_end()),
-        Err(error) => fail(what, json, &error),
+        Err(error) => fail(what, (json, dir), &error),
     }
 }

@@ -1,6 +1,6 @@
 //! The flags of what is done around the CA: requests, signatures, trusted CAs, its own change.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
 
@@ -46,6 +46,13 @@ pub(super) struct Place {
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl Place {
+    /// How results are printed, and where the certificates are.
+    pub(super) fn pair(&self) -> (bool, &Path) {
+        (self.json, &self.dir)
+    }
 }
 
 /// Whom a certificate is for.

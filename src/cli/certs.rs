@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -16,7 +17,7 @@ use crate::pki::{self, ErrorKind, Options, PkiError};
 pub(super) fn run(arguments: &GenCerts) -> Exit {
     let report = match pki::ensure(&options(arguments), Timestamp::now()) {
         Ok(report) => report,
-        Err(error) => return fail("gen-certs", arguments.json, &error),
+        Err(error) => return fail("gen-certs", (arguments.json, &arguments.dir), &error),
     };
     let text = if arguments.json {
         serde_json::to_string(&report).unwrap_or_default()
@@ -64,13 +65,14 @@ fn host_name() -> Option<String> {
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-/// Says why a command failed.
-pub(super) fn fail(what: &str, json: bool, error: &PkiError) -> Exit {
+/// Says why a command on the certificates in `dir` failed.
+pub(super) fn fail(what: &str, (json, dir): (bool, &Path), error: &PkiError) -> Exit {
     let text = format!("{what}: {}", with_causes(error));
+    let hint = error.hint_for(dir);
     if json {
-        complain_json(&text, error);
+        complain_json(&text, hint.as_deref());
     } else {
-        complain(&text, error.hint().as_deref());
+        complain(&text, hint.as_deref());
     }
     match error.kind() {
         ErrorKind::Usage => Exit::Usage,
@@ -80,8 +82,8 @@ pub(super) fn fail(what: &str, json: bool, error: &PkiError) -> Exit {
     }
 }
 
-fn complain_json(text: &str, error: &PkiError) {
+fn complain_json(text: &str, hint: Option<&str>) {
     use std::io::Write as _;
-    let object = json!({"error": {"code": null, "message": text, "hint": error.hint()}});
+    let object = json!({"error": {"code": null, "message": text, "hint": hint}});
     let _ = writeln!(std::io::stderr(), "{object}");
 }

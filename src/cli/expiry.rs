@@ -124,6 +124,18 @@ fn words(news: &CertificateNews) -> (&'static str, String, Option<String>) {
             );
             ("not_taken", text, None)
         }
+        CertificateNews::Waiting {
+            reason,
+            hint,
+            at_most,
+        } => {
+            let text = format!(
+                "new certificate files are waited for, {} s at most: {}",
+                at_most.as_secs(),
+                Escaped::new(reason)
+            );
+            ("waiting", text, hint.clone())
+        }
         CertificateNews::ClocksDiffer { server, own } => {
             let text = format!(
                 "the clocks differ: the server's says {}, this machine's {}",

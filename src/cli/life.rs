@@ -1,5 +1,7 @@
 //! `fsvc certs add`, `renew`, `revoke`, `list`, `show`.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use super::ca::{self, end};
@@ -20,7 +22,7 @@ pub(super) fn run(command: &CertsCommand) -> Exit {
         CertsCommand::List(flags) => {
             let listed = pki::list(&flags.place.dir, flags.expiring, now);
             end(
-                flags.place.json,
+                flags.place.pair(),
                 "certs list",
                 listed,
                 pki::ListReport::render,
@@ -28,7 +30,12 @@ pub(super) fn run(command: &CertsCommand) -> Exit {
         }
         CertsCommand::Show(flags) => {
             let shown = pki::show(&flags.file, flags.ca.as_deref(), now);
-            end(flags.json, "certs show", shown, pki::ShowReport::render)
+            end(
+                (flags.json, Path::new("")),
+                "certs show",
+                shown,
+                pki::ShowReport::render,
+            )
         }
         CertsCommand::Check(flags) => super::check::run(flags, now),
         CertsCommand::Ca(command) => ca::run(command),
@@ -43,7 +50,12 @@ fn add(flags: &AddFlags, now: Timestamp) -> Exit {
         again: flags.again,
     };
     let added = pki::add(&options, now);
-    end(flags.place.json, "certs add", added, pki::AddReport::render)
+    end(
+        flags.place.pair(),
+        "certs add",
+        added,
+        pki::AddReport::render,
+    )
 }
 
 fn renew(flags: &RenewFlags, now: Timestamp) -> Exit {
@@ -62,7 +74,7 @@ fn renew(flags: &RenewFlags, now: Timestamp) -> Exit {
         .as_ref()
         .is_ok_and(|report| report.failed.is_empty());
     let exit = end(
-        flags.place.json,
+        flags.place.pair(),
         "certs renew",
         renewed,
         pki::RenewReport::render,
@@ -82,7 +94,7 @@ fn revoke(flags: &RevokeFlags, now: Timestamp) -> Exit {
     };
     let revoked = pki::revoke(&flags.place.dir, target, flags.reason, now);
     end(
-        flags.place.json,
+        flags.place.pair(),
         "certs revoke",
         revoked,
         pki::RevokeReport::render,

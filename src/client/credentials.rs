@@ -51,6 +51,12 @@ pub enum CertificateNews {
     },
     /// The server does not take the new files (yet); a stream stays on its connection.
     NotTaken { reason: String },
+    /// The certificate in use is over; a stream waits for new files, as long as this at most.
+    Waiting {
+        reason: String,
+        hint: Option<String>,
+        at_most: Duration,
+    },
     /// A server's clock and this one differ by more than [`SKEW_MAX`]; told once a client.
     ClocksDiffer { server: Timestamp, own: Timestamp },
 }
@@ -244,6 +250,15 @@ impl Credentials {
         }
     }
 
+    /// A stream waits for new files, since what is in use is over.
+    pub(super) fn waiting(&self, error: &ClientError, at_most: Duration) {
+        self.tell(&CertificateNews::Waiting {
+            reason: with_causes(error),
+            hint: error.hint(),
+            at_most,
+        });
+    }
+
     /// Holds the time of a greeting that just came against this clock.
     pub(super) fn compare_clocks(&self, server: Timestamp) {
         let own = Timestamp::now();
@@ -270,6 +285,11 @@ impl Credentials {
             }
             CertificateNews::ClocksDiffer { server, own } => {
                 warn!(%server, %own, "the clocks of the server and of this machine differ");
+            }
+            CertificateNews::Waiting {
+                reason, at_most, ..
+            } => {
+                warn!(reason, ?at_most, "new certificate files are waited for");
             }
             CertificateNews::NotTaken { reason } => {
                 warn!(reason, "a server does not take the new certificate files");

@@ -190,8 +190,12 @@ impl Feed {
         if !error.is_of_certificate() {
             return true;
         }
+        let limit = self.client.shared.options.retry_for;
+        if self.is_over_since.is_none() && !limit.is_zero() {
+            self.client.shared.credentials.waiting(error, limit);
+        }
         let since = *self.is_over_since.get_or_insert_with(Instant::now);
-        since.elapsed() < self.client.shared.options.retry_for
+        since.elapsed() < limit
     }
 
     async fn take(&mut self, batch: &mut Vec<Delivery>) -> Result<(), ClientError> {

@@ -143,7 +143,7 @@ pub(super) fn shown(record: &Record, now: Timestamp) -> String {
     match Standing::of(record, false, now) {
         Standing::Revoked => format!("serial {}, revoked", record.serial),
         Standing::Expired => format!("serial {}, expired {until}", record.serial),
-        Standing::Valid | Standing::Archived | Standing::Untrusted => {
+        Standing::Valid | Standing::NotYetValid | Standing::Archived | Standing::Untrusted => {
             format!("serial {}, valid until {until}", record.serial)
         }
     }

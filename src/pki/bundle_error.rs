@@ -64,6 +64,7 @@ pub enum BundleError {
         path: PathBuf,
         issuer: String,
         reason: String,
+        hint: &'static str,
     },
     #[error("{} holds no CA {wanted} (it has: {has})", path.display())]
     NotThere {
@@ -125,7 +126,7 @@ impl BundleError {
                                     --no-crl, and start servers with --no-revocation"
                 .to_owned(),
             Self::ListForeign { .. } => "give the lists of the CAs in the file".to_owned(),
-            Self::ListUnfit { .. } => "get a fresh, complete list from that CA".to_owned(),
+            Self::ListUnfit { hint, .. } => (*hint).to_owned(),
             Self::NotThere { .. } => "fsvc certs show lists what a file holds".to_owned(),
             Self::Ambiguous { .. } => "name it by its file instead of --subject".to_owned(),
             Self::Signs { .. } => {

@@ -46,6 +46,8 @@ pub(super) struct List {
     pub(super) entries: Vec<Entry>,
     /// The number of the list that it comes after.
     pub(super) last_number: u64,
+    /// From when on that list counts.
+    begins_at: Timestamp,
     /// Whether that list holds all of it.
     is_complete: bool,
 }
@@ -72,7 +74,8 @@ pub(super) fn publish(
     let own = &ca.anchors[0];
     let list = List::of(ca, ledger, trusted.list_of(own))?;
     let n_entries = list.entries.len();
-    if list.is_complete {
+    // No server takes one that begins in the future: it was made by a clock that was ahead.
+    if list.is_complete && list.begins_at <= now {
         return Ok(Published {
             number: list.last_number,
             n_entries,
@@ -127,6 +130,7 @@ impl List {
         Self {
             entries: Vec::new(),
             last_number: 0,
+            begins_at: Timestamp::UNIX_EPOCH,
             is_complete: false,
         }
     }
@@ -243,6 +247,8 @@ pub(super) fn read(list: &[u8]) -> Result<List, PkiError> {
         Some([number]) => *number,
         Some(_) => return Err(wrong("the list that is there has a number without a next").into()),
     };
+    let begins_at = Timestamp::from_second(list.last_update().timestamp());
+    let begins_at = begins_at.map_err(|_| wrong("the list that is there begins at no time"))?;
     let entry = |revoked: &x509_parser::revocation_list::RevokedCertificate<'_>| {
         let at = Timestamp::from_second(revoked.revocation_date.timestamp());
         Ok(Entry {
@@ -255,6 +261,7 @@ pub(super) fn read(list: &[u8]) -> Result<List, PkiError> {
     Ok(List {
         entries: entries.collect::<Result<_, LifeError>>()?,
         last_number,
+        begins_at,
         is_complete: true,
     })
 }

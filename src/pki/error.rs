@@ -3,7 +3,7 @@
 //! Every failure names the file or the two values that disagree; `hint` is the way out.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -13,6 +13,7 @@ use super::bundle_error::BundleError;
 use super::csr::CsrError;
 use super::life_error::LifeError;
 use super::name::NameError;
+use super::render::in_place;
 use super::request::RequestError;
 use super::rotation::RotationError;
 use super::sign::SignError;
@@ -207,6 +208,11 @@ impl PkiError {
             Self::Certificate { .. } => Some(FailureCode::UnusableForm),
             _ => None,
         }
+    }
+
+    /// The same for the certificates in `dir`, which its commands name.
+    pub fn hint_for(&self, dir: &Path) -> Option<String> {
+        self.hint().map(|hint| in_place(&hint, dir))
     }
 
     /// What the operator can do about it.

@@ -79,7 +79,7 @@ fn what_an_old_ca_signed_is_out_with_it_and_no_way_in_the_way() {
         window: Some("1%".parse().unwrap()),
         reuse_key: false,
         days: None,
-        revoke_old_after: None,
+        revoke_old_after: Some(Duration::from_secs(24 * 60 * 60)),
     };
     let first = renew(&Disk::new(), &options, now()).unwrap();
     assert_eq!(first.renewed.len(), 2);
@@ -99,6 +99,12 @@ fn what_an_old_ca_signed_is_out_with_it_and_no_way_in_the_way() {
         .map(|item| item.status)
         .collect();
     assert_eq!(standing, [Standing::Untrusted, Standing::Valid]);
+    // It has no list any more, so nothing is to come of that.
+    renew(&Disk::new(), &options, after(2)).unwrap();
+    let later = super::list(&dir, None, after(2)).unwrap();
+    for item in listed.certificates.iter().chain(&later.certificates) {
+        assert_eq!((item.revoked_after, item.revoked_at), (None, None));
+    }
     for target in [Target::Name("dev"), Target::AllOf("dev")] {
         let report = revoke(&Disk::new(), &dir, target, Reason::Unspecified, now()).unwrap();
         assert_eq!(report.revoked.len(), 1);
@@ -175,4 +181,18 @@ fn an_old_certificate_is_revoked_in_time_but_never_the_one_in_use() {
             return;
         }
     }
+}
+
+#[test]
+fn what_is_not_valid_yet_by_this_clock_is_not_called_valid() {
+    let (_scratch, dir) = place();
+    let listed = super::list(&dir, None, after(-10)).unwrap();
+    let mut all = listed.certificates.iter();
+    assert!(all.all(|item| item.status == Standing::NotYetValid));
+    let item = &listed.certificates[0];
+    let line = format!(
+        "not valid until {}; this clock says {}",
+        item.not_before, listed.now
+    );
+    assert!(listed.render().contains(&line), "{}", listed.render());
 }

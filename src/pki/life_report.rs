@@ -229,12 +229,16 @@ impl RenewReport {
             for note in &item.notes {
                 let _ = writeln!(text, "  note     {note}");
             }
-            if let Some(at) = item.old_revoked_after {
-                let _ = writeln!(
-                    text,
-                    "           the old one is revoked by the first fsvc certs add, renew, revoke or \
-                     sign after {at}"
-                );
+            match item.old_revoked_after {
+                Some(at) if at <= self.now => text += "           the old one is revoked\n",
+                Some(at) => {
+                    let _ = writeln!(
+                        text,
+                        "           the old one is revoked by the first fsvc certs add, renew, \
+                         revoke or sign after {at}"
+                    );
+                }
+                None => {}
             }
         }
         for item in &self.skipped {
@@ -249,9 +253,17 @@ impl RenewReport {
         if self.renewed.is_empty() {
             return text + "Nothing was renewed.\n";
         }
-        text + "\nThe old ones are valid still, in ca-private/archive. Hand the new ones out. "
-            + TAKEN_UP
-            + "\n"
+        let is_good = |item: &Renewed| {
+            let ends = [Some(item.old_expires_at), item.old_revoked_after];
+            ends.into_iter().flatten().all(|end| end > self.now)
+        };
+        let n_good = self.renewed.iter().filter(|item| is_good(item)).count();
+        let old = match n_good {
+            0 => "The old ones are not valid any more; they are",
+            n if n == self.renewed.len() => "The old ones are valid still,",
+            _ => "Some of the old ones are valid still; all are",
+        };
+        format!("{text}\n{old} in ca-private/archive. Hand the new ones out. {TAKEN_UP}\n")
     }
 }
 

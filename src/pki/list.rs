@@ -28,6 +28,8 @@ const CA_SHOWN: usize = 8;
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
     Valid,
+    /// It begins later, by this clock.
+    NotYetValid,
     /// Valid still; another one has its files.
     Archived,
     Expired,
@@ -83,6 +85,8 @@ impl Standing {
             Self::Revoked
         } else if record.not_after <= now {
             Self::Expired
+        } else if record.not_before > now {
+            Self::NotYetValid
         } else if is_replaced {
             Self::Archived
         } else {
@@ -93,6 +97,7 @@ impl Standing {
     const fn text(self) -> &'static str {
         match self {
             Self::Valid => "valid",
+            Self::NotYetValid => "not valid",
             Self::Archived => "archived, valid still",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
@@ -132,12 +137,13 @@ pub(super) fn list(
     let certificates = wanted.map(|record| {
         let standing = Standing::of(record, is_replaced(record), now);
         let is_untrusted = !cas.contains(&record.ca);
-        let counts = matches!(standing, Standing::Valid | Standing::Archived);
-        let standing = if counts && is_untrusted {
+        let is_over = matches!(standing, Standing::Expired | Standing::Revoked);
+        let standing = if !is_over && is_untrusted {
             Standing::Untrusted
         } else {
             standing
         };
+        let counts = !is_over && !is_untrusted;
         let revoked_after = counts.then(|| replaced_until(records, record)).flatten();
         item(record, (standing, revoked_after), now)
     });
@@ -211,6 +217,9 @@ impl ListReport {
             let ca = item.ca.get(..CA_SHOWN).unwrap_or(&item.ca);
             let why = match (item.revoked_at, item.reason, item.revoked_after) {
                 (Some(at), Some(reason), _) => format!(" {at} ({reason})"),
+                _ if item.status == Standing::NotYetValid => {
+                    format!(" until {}; this clock says {}", item.not_before, self.now)
+                }
                 (.., Some(after)) => format!(", to be revoked after {after}"),
                 _ => String::new(),
             };

@@ -56,14 +56,16 @@ impl Ledger {
         of_ca.filter(|record| record.is_in_force(now)).collect()
     }
 
-    /// The certificates of the CA `ca` that are in force and that no later one of another CA
+    /// The certificates of the CA `ca` that are in force and that no later one of the CA `other`
     /// follows.
-    pub(super) fn left(&self, ca: &str, now: Timestamp) -> Vec<&Record> {
+    pub(super) fn left(&self, ca: &str, other: Option<&str>, now: Timestamp) -> Vec<&Record> {
         let records = self.records();
         let is_followed = |old: &&Record| {
             let place = records.iter().position(|record| record == *old);
             let mut later = records.iter().skip(place.unwrap_or(0));
-            later.any(|new| new.ca != ca && new.is_in_force(now) && new.follows(old))
+            later.any(|new| {
+                Some(new.ca.as_str()) == other && new.is_in_force(now) && new.follows(old)
+            })
         };
         let mut left = self.in_force(ca, now);
         left.retain(|old| !is_followed(old));

@@ -13,6 +13,24 @@ use crate::escape::Escaped;
 /// The directory that the commands use when none is named.
 const DIR_DEFAULT: &str = "certs";
 
+/// Commands that take `--dir`.
+const COMMANDS: [&str; 14] = [
+    "fsvc gen-certs",
+    "fsvc certs add",
+    "fsvc certs renew",
+    "fsvc certs revoke",
+    "fsvc certs list",
+    "fsvc certs check",
+    "fsvc certs sign",
+    "fsvc certs bundle add",
+    "fsvc certs bundle remove",
+    "fsvc certs rotate-ca start",
+    "fsvc certs rotate-ca status",
+    "fsvc certs rotate-ca promote",
+    "fsvc certs rotate-ca finish",
+    "fsvc certs rotate-ca rollback",
+];
+
 impl Report {
     /// The report for people; ends in a newline.
     pub fn render(&self) -> String {
@@ -181,6 +199,29 @@ fn shown(path: &Path) -> Escaped {
     Escaped::whole(&path.to_string_lossy())
 }
 
+/// Advice as it holds for the certificates in `dir`: its commands name the directory, unless that
+/// is the one they take anyway.
+pub(super) fn in_place(advice: &str, dir: &Path) -> String {
+    if dir == Path::new(DIR_DEFAULT) {
+        return advice.to_owned();
+    }
+    let flag = format!(" --dir {}", quote(&dir.to_string_lossy()));
+    let mut text = String::new();
+    let mut rest = advice;
+    while let Some(at) = rest.find("fsvc ") {
+        let (before, command) = rest.split_at(at);
+        text += before;
+        let known = COMMANDS.iter().find(|known| command.starts_with(**known));
+        let (name, after) = command.split_at(known.map_or("fsvc ".len(), |known| known.len()));
+        text += name;
+        if known.is_some() {
+            text += &flag;
+        }
+        rest = after;
+    }
+    text + rest
+}
+
 /// The text as one word of a shell command.
 fn quote(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@".contains(c);
@@ -189,5 +230,21 @@ fn quote(text: &str) -> String {
         safe
     } else {
         format!("'{}'", safe.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_names_the_directory() {
+        let advice = "first: fsvc certs rotate-ca start, then fsvc gen-certs --host NAME; fsvc \
+                      certs show FILE; fsvc certs request; fsvc certs add";
+        assert_eq!(in_place(advice, Path::new("certs")), advice);
+        let placed = "first: fsvc certs rotate-ca start --dir 'my certs', then fsvc gen-certs \
+                      --dir 'my certs' --host NAME; fsvc certs show FILE; fsvc certs request; \
+                      fsvc certs add --dir 'my certs'";
+        assert_eq!(in_place(advice, Path::new("my certs")), placed);
     }
 }

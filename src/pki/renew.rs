@@ -86,7 +86,7 @@ pub(super) fn renew(
             // One file that is broken is no reason to let the others run out; a disk that fails is.
             Err(error) => {
                 let reason = with_causes(&error);
-                let hint = error.hint();
+                let hint = error.hint_for(options.dir);
                 report.failed.push(Failed { name, reason, hint });
             }
         }

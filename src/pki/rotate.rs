@@ -124,7 +124,7 @@ impl<'a> Change<'a> {
         match rotation.phase {
             Phase::Started => return Err(RotationError::NotPromoted.into()),
             Phase::Promoted => {
-                self.refuse_left("old", &rotation.old)?;
+                self.refuse_left("old", &rotation.old, &rotation.new)?;
                 rotation.phase = Phase::Finishing;
                 self.enter(rotation.clone())?;
             }
@@ -139,14 +139,16 @@ impl<'a> Change<'a> {
     pub(super) fn rollback(mut self) -> Result<RotationReport, PkiError> {
         if self.phase() != Some(Phase::RollingBack) {
             let mut rotation = self.going_on()?;
-            let left = self.ledger.left(&rotation.new, self.now);
+            let left = self
+                .ledger
+                .left(&rotation.new, Some(&rotation.old), self.now);
             if rotation.phase == Phase::Promoted && !left.is_empty() {
                 rotation.phase = Phase::Started;
                 rotation.promoted_at = None;
                 self.enter(rotation)?;
                 return RotationReport::new(&self, Action::Rollback, true);
             }
-            self.refuse_left("new", &rotation.new)?;
+            self.refuse_left("new", &rotation.new, &rotation.old)?;
             rotation.phase = Phase::RollingBack;
             self.enter(rotation)?;
         }
@@ -228,8 +230,8 @@ impl<'a> Change<'a> {
         record
     }
 
-    fn refuse_left(&self, which: &'static str, serial: &str) -> Result<(), PkiError> {
-        let left = self.ledger.left(serial, self.now);
+    fn refuse_left(&self, which: &'static str, serial: &str, other: &str) -> Result<(), PkiError> {
+        let left = self.ledger.left(serial, Some(other), self.now);
         if left.is_empty() {
             return Ok(());
         }

@@ -11,7 +11,8 @@ use serde::Serialize;
 use super::PkiError;
 use super::inspect;
 use super::issue::fingerprint;
-use super::ledger::{Ledger, Record};
+use super::ledger::Record;
+use super::render::in_place;
 use super::report::path;
 use super::rotate::Change;
 use super::rotation::{CaFiles, Phase, SPREAD};
@@ -101,7 +102,7 @@ impl RotationReport {
                     expires_at: facts.validity.not_after,
                     signs: index == 0,
                     in_force: change.ledger.in_force(&facts.serial, change.now).len(),
-                    left: left(&change.ledger, &facts.serial, change.now),
+                    left: left(change, &facts.serial),
                     serial: facts.serial,
                 });
             }
@@ -129,7 +130,7 @@ impl RotationReport {
         for ca in &self.cas {
             ca.render(&mut text, self.cas.len() > 1);
         }
-        let _ = write!(text, "\n{}", self.advice());
+        let _ = write!(text, "\n{}", in_place(&self.advice(), &self.dir));
         text
     }
 
@@ -165,6 +166,10 @@ impl RotationReport {
             cas.find(|ca| ca.signs == signs)
                 .map_or(0, |ca| ca.left.len())
         };
+        let in_force = |signs: bool| {
+            let mut cas = self.cas.iter();
+            cas.find(|ca| ca.signs == signs).map_or(0, |ca| ca.in_force)
+        };
         match self.phase {
             None if self.action == Action::Status => {
                 "Change the CA:   fsvc certs rotate-ca start\n".to_owned()
@@ -172,9 +177,14 @@ impl RotationReport {
             None => "Hand out:        ca.pem to servers and clients, ca.crl to servers\n".to_owned(),
             Some(Phase::Started) if left(false) > 0 => format!(
                 "Next:            fsvc certs renew --all   ({} still have one of the new CA)\n\
-                 Then:            fsvc certs rotate-ca rollback\n",
+                 Then:            hand out the new files, and fsvc certs rotate-ca rollback\n",
                 left(false)
             ),
+            // All are replaced by the index; who was not handed the new file does not know that.
+            Some(Phase::Started) if in_force(false) > 0 => "\
+                 Hand out:        the new certificates; whoever has one of the new CA is locked out by the end\n\
+                 Then:            fsvc certs rotate-ca rollback\n"
+                .to_owned(),
             Some(Phase::Started) => {
                 let after = self.promote_after.map(|time| format!(" from {time} on"));
                 format!(
@@ -240,12 +250,21 @@ impl CaItem {
     }
 }
 
-fn left(ledger: &Ledger, ca: &str, now: Timestamp) -> Vec<Leaf> {
+fn left(change: &Change<'_>, ca: &str) -> Vec<Leaf> {
+    let other = change.rotation.as_ref().map(|rotation| {
+        let is_old = rotation.old == ca;
+        if is_old {
+            &*rotation.new
+        } else {
+            &*rotation.old
+        }
+    });
     let leaf = |record: &Record| Leaf {
         serial: record.serial.clone(),
         identity: record.identity.clone(),
         hosts: record.hosts.clone(),
         expires_at: record.not_after,
     };
-    ledger.left(ca, now).into_iter().map(leaf).collect()
+    let left = change.ledger.left(ca, other, change.now);
+    left.into_iter().map(leaf).collect()
 }

@@ -109,6 +109,7 @@ impl<'a> Signer<'a> {
     /// Revocations of certificates whose time beside their successor is over.
     fn due(&self) -> Result<Vec<Revocation>, PkiError> {
         let records = self.ledger.records();
+        let cas = trusted_cas(&self.layout)?;
         let mut due = Vec::new();
         for new in records {
             let is_due = new.replaced_until.is_some_and(|until| until <= self.now);
@@ -118,7 +119,9 @@ impl<'a> Signer<'a> {
             let Some(old) = records.iter().find(is_old).filter(|_| is_due) else {
                 continue;
             };
-            if old.is_in_force(self.now) && !self.is_in_place(old)? {
+            // What a CA signed that is trusted no more is out already, and in no list.
+            let counts = old.is_in_force(self.now) && cas.contains(&old.ca);
+            if counts && !self.is_in_place(old)? {
                 due.push(Revocation {
                     serial: old.serial.clone(),
                     ca: old.ca.clone(),

@@ -21,6 +21,9 @@ use crate::escape::Escaped;
 use crate::tls::x509::Facts;
 use crate::tls::x509_list;
 
+/// What can be done about a list that is not good for its age or its form.
+const FRESH: &str = "get a fresh, complete list from that CA";
+
 /// What was found out about a CA.
 pub(super) struct Vetted {
     pub(super) facts: Facts,
@@ -138,20 +141,21 @@ pub(super) fn list(
     old: Option<&CertificateRevocationListDer<'_>>,
     now: Timestamp,
 ) -> Result<(), PkiError> {
-    let unfit = |issuer: String, reason: &str| -> PkiError {
+    let unfit = |issuer: String, reason: &str, hint| -> PkiError {
         BundleError::ListUnfit {
             path: path.to_owned(),
             issuer,
             reason: reason.to_owned(),
+            hint,
         }
         .into()
     };
     let nobody = || "an unknown issuer".to_owned();
     let Ok((_, list)) = CertificateRevocationList::from_der(der) else {
-        return Err(unfit(nobody(), "is malformed"));
+        return Err(unfit(nobody(), "is malformed", FRESH));
     };
     let Ok((_, x509)) = X509Certificate::from_der(ca) else {
-        return Err(unfit(nobody(), "is of a malformed CA"));
+        return Err(unfit(nobody(), "is of a malformed CA", FRESH));
     };
     let issuer = Escaped::new(&list.issuer().to_string()).to_string();
     if list.issuer().as_raw() != x509.subject().as_raw() {
@@ -162,7 +166,7 @@ pub(super) fn list(
         .into());
     }
     let fault = if let Some(fault) = x509_list::fault(der, ca, now) {
-        fault.to_string()
+        return Err(unfit(issuer, &fault.to_string(), fault.hint()));
     } else if let Some(end) = list.next_update()
         && end.timestamp() <= now.as_second()
     {
@@ -172,7 +176,7 @@ pub(super) fn list(
     } else {
         return Ok(());
     };
-    Err(unfit(issuer, &fault))
+    Err(unfit(issuer, &fault, FRESH))
 }
 
 fn is_older(

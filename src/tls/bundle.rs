@@ -101,7 +101,11 @@ pub(super) fn check_dates(path: &Path, facts: &Facts, now: Timestamp) -> Result<
         return Err(TlsError::Expired {
             path: path.to_owned(),
             subject: facts.subject.clone(),
-            expired: with_distance(facts.not_after, now),
+            expired: format!(
+                "{}; this clock says {}",
+                with_distance(facts.not_after, now),
+                minute(now)
+            ),
         });
     }
     if facts.not_before > now {

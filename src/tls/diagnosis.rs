@@ -18,7 +18,7 @@ use super::witness::{Seen, Stage, Trust};
 use super::x509::{Facts, Purposes};
 use super::x509_kind::{revocation, weakness};
 use super::x509_list::{List, Signer};
-use super::{hints, trusted};
+use super::{hints, pinned, trusted};
 use crate::escape::Escaped;
 
 /// What breaks the rules so that nothing more can be said.
@@ -61,7 +61,11 @@ impl<'a> Case<'a> {
     /// What the verdict means, and what to do about it.
     pub(super) fn explain(&self, error: &CertificateError) -> Refusal {
         let (code, predicate) = self.judge(error);
-        self.refusal(code, &predicate)
+        let mut refusal = self.refusal(code, &predicate);
+        if let Some(hint) = pinned::hint(error) {
+            refusal.hint = Some(hint.to_owned());
+        }
+        refusal
     }
 
     pub(super) fn refusal(&self, code: FailureCode, predicate: &str) -> Refusal {

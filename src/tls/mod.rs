@@ -75,6 +75,7 @@ pub enum TlsError {
     Expired {
         path: PathBuf,
         subject: String,
+        /// When, and what this clock says.
         expired: String,
     },
     #[error("{}: the certificate {subject} is not valid until {from}; this clock says {now}", path.display())]
@@ -267,9 +268,7 @@ impl TlsError {
             Self::OwnRevoked { .. } => {
                 Some("give the server a new certificate: fsvc certs renew server".to_owned())
             }
-            Self::ListUnfit { .. } => {
-                Some("get a whole list, of its present state, from that CA itself".to_owned())
-            }
+            Self::ListUnfit { fault, .. } => Some(fault.hint().to_owned()),
             Self::ListTwice { .. } => Some("keep the newer one of the two".to_owned()),
             Self::Namesakes { .. } => Some(
                 "keep one of the two, or have one made with another name; or start with \

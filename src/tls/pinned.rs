@@ -38,6 +38,18 @@ pub(super) struct WrongIdentity {
     has: String,
 }
 
+/// What can be done about a server that is another one.
+const HINT: &str = "is it the right server? there, fsvc certs show server.pem says its identity; --server-id takes \
+                    that one alone";
+
+/// The hint for a verdict that is about the identity, whose names of hosts may be as they should.
+pub(super) fn hint(verdict: &CertificateError) -> Option<&'static str> {
+    let CertificateError::Other(other) = verdict else {
+        return None;
+    };
+    other.0.downcast_ref::<WrongIdentity>().map(|_| HINT)
+}
+
 /// A verifier that takes what `inner` takes, if it is this server.
 pub(super) fn pinned(
     inner: Arc<dyn ServerCertVerifier>,

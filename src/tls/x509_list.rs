@@ -12,7 +12,7 @@ use x509_parser::extensions::X509Extension;
 use x509_parser::prelude::{FromDer, ParsedExtension, X509Certificate};
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::dates::with_distance;
+use super::dates::{minute, with_distance};
 
 /// How far ahead the clock of a list's CA may be: a revocation should not wait for it.
 const CLOCKS_APART_MAX: SignedDuration = SignedDuration::from_mins(10);
@@ -38,8 +38,9 @@ pub enum ListFault {
     NoNumber,
     #[error("does not say when the next one comes")]
     NoEnd,
-    #[error("is not valid until {from}")]
-    Early { from: String },
+    /// From when on, and what this clock says.
+    #[error("is not valid until {0}")]
+    Early(String),
     #[error("is not signed by the key of that CA")]
     Signature,
     #[error("is of a CA that may not sign lists (no cRLSign)")]
@@ -82,6 +83,19 @@ pub fn fault(
     list.fault(now)
         .or_else(|| list.fault_of(&ca))
         .or_else(is_of_cas)
+}
+
+impl ListFault {
+    /// What can be done about it.
+    pub const fn hint(&self) -> &'static str {
+        match self {
+            Self::Early(_) => {
+                "one of the two clocks is wrong; once they are right, fsvc certs renew --all makes a list of \
+                 fsvc's own CA anew, where that CA is; another CA's comes from there"
+            }
+            _ => "get a whole list, of its present state, from that CA itself",
+        }
+    }
 }
 
 impl<'a> Signer<'a> {
@@ -166,9 +180,11 @@ impl<'a> List<'a> {
     fn fault_of_begin(&self, now: Timestamp) -> Option<ListFault> {
         match Timestamp::from_second(self.x509.last_update().timestamp()) {
             Ok(from) if from.duration_since(now) <= CLOCKS_APART_MAX => None,
-            Ok(from) => Some(ListFault::Early {
-                from: with_distance(from, now),
-            }),
+            Ok(from) => Some(ListFault::Early(format!(
+                "{}; this clock says {}",
+                with_distance(from, now),
+                minute(now)
+            ))),
             Err(_) => Some(ListFault::Malformed),
         }
     }

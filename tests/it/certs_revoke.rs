@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use fsvc::pki::{self, Reason, Target};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::certs::{json, ok, refused};
+use crate::certs::{aged, certs, json, ok, refused};
 use crate::harness::{Server, Setup, fsvc, gen_certs, text};
 
 fn place() -> (TempDir, PathBuf) {
@@ -77,7 +78,8 @@ fn a_revoked_client_is_out_and_the_other_is_not() {
     assert_eq!(output.status.code(), Some(5));
     // Who means it gets it.
     let said = refused(3, &dir, &["renew", "alice"]);
-    assert!(said.contains("add --client alice --again"), "{said}");
+    let advice = format!("add --dir {} --client alice --again", dir.display());
+    assert!(said.contains(&advice), "{said}");
     ok(&dir, &["add", "--client", "alice", "--again"]);
     let output = server.client("alice", &["ls", "/"]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -141,6 +143,23 @@ fn an_old_certificate_may_be_given_its_end_when_it_is_renewed() {
     let output = server.client("alice", &["ping"]).output().unwrap();
     assert_eq!(output.status.code(), Some(5), "{}", text(&output.stderr));
     refused(2, &dir, &["renew", "dev", "--revoke-old-after", "soon"]);
+}
+
+#[test]
+fn a_renewal_says_of_the_old_one_what_is_so() {
+    let (_scratch, fresh) = place();
+    let (_scratch, old) = aged(400, &["dev"], (365, None));
+    let still = "The old ones are valid still";
+    let over = "The old ones are not valid any more";
+    for (dir, flags, said) in [
+        (&fresh, &[][..], still),
+        (&fresh, &["--revoke-old-after", "24h"], still),
+        (&fresh, &["--revoke-old-after", "0"], over),
+        (&old, &[], over),
+    ] {
+        let printed = ok(dir, &[&["renew", "dev"], flags].concat());
+        assert!(printed.contains(said), "{flags:?}: {printed}");
+    }
 }
 
 #[test]
@@ -220,7 +239,7 @@ fn what_cannot_be_meant_is_refused() {
     // A list that cannot be read is not overwritten.
     let list = dir.join("ca.crl");
     fs::write(&list, "nonsense").unwrap();
-    let output = crate::certs::certs(&dir, &["revoke", "dev"]);
+    let output = certs(&dir, &["revoke", "dev"]);
     assert!(!output.status.success());
     assert_eq!(fs::read(&list).unwrap(), b"nonsense");
 }
@@ -248,11 +267,52 @@ fn what_is_advised_for_a_name_that_was_revoked_works() {
     let (_scratch, dir) = place();
     ok(&dir, &["revoke", "alice"]);
     let said = refused(3, &dir, &["add", "--client", "alice"]);
-    assert!(said.contains("certs add --client alice --again"), "{said}");
+    let dir_flag = format!("--dir {}", dir.display());
+    let advice = format!("certs add {dir_flag} --client alice --again");
+    assert!(said.contains(&advice), "{said}");
     assert!(!said.contains("certs renew"), "{said}");
     refused(3, &dir, &["renew", "alice"]);
     ok(&dir, &["add", "--client", "alice", "--again"]);
     // There is one that can be renewed now.
     let said = refused(3, &dir, &["add", "--client", "alice"]);
-    assert!(said.contains("certs renew client/alice"), "{said}");
+    let advice = format!("certs renew {dir_flag} client/alice");
+    assert!(said.contains(&advice), "{said}");
+}
+
+/// A list that begins in the future is taken by no server: whatever is done next makes it anew.
+#[test]
+fn a_list_of_a_clock_that_was_ahead_is_made_anew() {
+    let ahead = Timestamp::now() + SignedDuration::from_hours(24 * 30);
+    for next in [
+        &["revoke", "alice"][..],
+        &["renew", "--all"],
+        &["add", "--client", "carol"],
+    ] {
+        let (_scratch, dir) = place();
+        let target = Target::Name("alice");
+        pki::revoke(&dir, target, Reason::Unspecified, ahead).unwrap();
+        let check = certs(&dir, &["check"]);
+        let said = text(&check.stdout);
+        assert_eq!(check.status.code(), Some(2), "{said}");
+        for part in [
+            "is not valid until 2",
+            "; this clock says 2",
+            "fsvc certs renew",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        ok(&dir, next);
+        let check = certs(&dir, &["check"]);
+        assert_eq!(
+            check.status.code(),
+            Some(0),
+            "{next:?}: {}",
+            text(&check.stdout)
+        );
+        // It is made once, under the next number.
+        let again = json(&dir, &["revoke", "alice"]);
+        assert_eq!(again["numbers"], Value::from(vec![3]), "{next:?}");
+        assert_eq!(again["is_new_list"], false, "{next:?}");
+        assert!(verdict(&dir, &dir.join("clients/alice.pem")).contains("revoked"));
+    }
 }

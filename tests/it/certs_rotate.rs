@@ -259,7 +259,8 @@ fn an_end_that_would_lock_somebody_out_is_refused_and_names_them() {
     );
     let stderr = certs_refused(&dir, &["rotate-ca", "finish"]);
     assert!(stderr.contains("client/alice"), "{stderr}");
-    assert!(stderr.contains("fsvc certs renew --all"), "{stderr}");
+    let advice = format!("fsvc certs renew --dir {} --all", dir.display());
+    assert!(stderr.contains(&advice), "{stderr}");
     let status = certs_ok(&dir, &["rotate-ca", "status"]);
     assert!(status.contains("client/alice"), "{status}");
     assert!(!status.contains("client/dev"), "{status}");
@@ -295,7 +296,16 @@ fn a_rotation_is_taken_back_before_and_after_the_new_ca_signs() {
         panic!("another refusal");
     };
     assert_eq!((which, count), ("new", 2));
+    let status = certs_ok(&place.dir(), &["rotate-ca", "status"]);
+    assert!(
+        status.contains("hand out the new files, and fsvc certs rotate-ca rollback"),
+        "{status}"
+    );
     place.ensure(&[], 2);
+    // In the index all are replaced; their owners may not know it yet.
+    let status = certs_ok(&place.dir(), &["rotate-ca", "status"]);
+    let locked_out = "whoever has one of the new CA is locked out by the end";
+    assert!(status.contains(locked_out), "{status}");
     let report = place.rollback(2).unwrap();
     assert_eq!((report.phase, report.cas.len()), (None, 1));
     assert_eq!(place.text("ca.pem"), bundle);
@@ -304,6 +314,36 @@ fn a_rotation_is_taken_back_before_and_after_the_new_ca_signs() {
         refused(place.rollback(2)),
         RotationError::NotStarted { .. }
     ));
+}
+
+/// What took a certificate's place counts for as long as its own CA is trusted.
+#[test]
+fn a_certificate_of_a_ca_that_is_gone_stands_in_for_nobody() {
+    let place = Place::new(&["dev"]);
+    let dir = place.dir();
+    let is_of = |item: &&pki::ListItem| item.name == "dev";
+    let serials = || {
+        let listed = pki::list(&dir, None, place.after(9)).unwrap().certificates;
+        let serials = listed.iter().filter(is_of).map(|item| item.serial.clone());
+        serials.collect::<Vec<_>>()
+    };
+    place.start(0).unwrap();
+    place.promote(true, 0).unwrap();
+    place.ensure(&[], 0);
+    place.rollback(1).unwrap();
+    place.ensure(&[], 2);
+    place.rollback(2).unwrap();
+    // The last one is lost; the first one is good still, and in use.
+    let target = pki::Target::Serial(&serials()[2]);
+    pki::revoke(&dir, target, pki::Reason::Unspecified, place.after(3)).unwrap();
+
+    place.start(4).unwrap();
+    place.promote(true, 4).unwrap();
+    place.ensure(&[], 4);
+    let RotationError::Left { count, shown, .. } = refused(place.finish(5)) else {
+        panic!("another refusal");
+    };
+    assert!(count == 1 && shown.contains(&serials()[0]), "{shown}");
 }
 
 #[test]

@@ -450,7 +450,7 @@ fn a_reader_with_a_cursor_moves_over_too() {
 fn a_reader_that_nobody_renews_ends_with_the_reason() {
     let ground = Ground::new();
     ground.matrix.add("good", &ground.pair(3));
-    let (client, _) = ground.client(Duration::from_secs(1));
+    let (client, news) = ground.client(Duration::from_secs(1));
     runtime().block_on(async {
         let subscribed = client.subscribe(filters(&["t"]), Start::default()).await;
         let mut stream = subscribed.unwrap();
@@ -463,6 +463,10 @@ fn a_reader_that_nobody_renews_ends_with_the_reason() {
         assert!(error.is_of_certificate(), "{error:?}");
         assert!(error.to_string().contains(" expired 2"), "{error}");
         assert!(stream.next().await.is_none());
+        // That it waited was said once.
+        let told = news.take();
+        let is_wait = |one: &&CertificateNews| matches!(one, CertificateNews::Waiting { .. });
+        assert_eq!(told.iter().filter(is_wait).count(), 1, "{told:?}");
     });
 }
 

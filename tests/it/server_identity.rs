@@ -85,6 +85,9 @@ fn the_identity_is_asked_for_besides_the_host() {
     ping(&matrix, &address, &["--server-id", NODE], 0);
     let said = ping(&matrix, &address, &["--server-id", OTHER], 5);
     assert!(said.contains(&format!("not {OTHER}")), "{said}");
+    // Another name of the host would not mend that.
+    assert!(said.contains("certs show"), "{said}");
+    assert!(!said.contains("--host"), "{said}");
     let said = ping(&matrix, &server.address, &["--server-id", NODE], 5);
     assert!(said.contains("is not a name in"), "{said}");
 }

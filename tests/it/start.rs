@@ -254,7 +254,7 @@ fn keys_and_bundles_that_do_not_fit_are_named() {
             let old = Ca::root_with("old", |p| p.not_after = now_plus(-Duration::HOUR));
             m.write("ca.pem", m.ca.pem.clone() + &old.pem);
         },
-        "fsvc: DIR/ca.pem: the certificate CN=old expired TIME\nhint: fsvc gen-certs renews what it made; another CA's file comes from there",
+        "fsvc: DIR/ca.pem: the certificate CN=old expired TIME; this clock says TIME\nhint: fsvc gen-certs renews what it made; another CA's file comes from there",
     );
     changed(
         |m| m.write("ca.pem", m.ca.pem.clone() + &Ca::root("second").pem),
@@ -278,7 +278,7 @@ fn a_server_certificate_that_will_not_do_is_named() {
                 m.ca.server(&["localhost"], |p| p.not_after = now_plus(-Duration::HOUR));
             server(m, &pair);
         },
-        "fsvc: DIR/server.pem: the certificate CN=good expired TIME\nhint: fsvc gen-certs renews what it made; another CA's file comes from there",
+        "fsvc: DIR/server.pem: the certificate CN=good expired TIME; this clock says TIME\nhint: fsvc gen-certs renews what it made; another CA's file comes from there",
     );
     changed(
         |m| {
