@@ -5,7 +5,8 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::ca_args::{BundleCommand, CaCommand, RotateCommand};
+use super::bound;
+use super::ca_args::{BundleCommand, CaCommand, Place, RotateCommand};
 use super::certs::{author, fail, print};
 use super::exit::Exit;
 use crate::pki::{self, ListSource, NewCa, Pick, PkiError, SignOptions};
@@ -71,10 +72,25 @@ fn bundle(command: &BundleCommand) -> Exit {
                 (None, subject) => Pick::Subject(subject.as_deref().unwrap_or_default()),
             };
             let edited = pki::bundle_remove(&place.dir, pick, now);
-            (place, "certs bundle remove", edited)
+            let exit = end(
+                place.pair(),
+                "certs bundle remove",
+                edited,
+                pki::BundleReport::render,
+            );
+            return warned(exit, place);
         }
     };
     end(place.pair(), what, edited, pki::BundleReport::render)
+}
+
+/// Warns of what servers do not follow, after a CA was taken out.
+fn warned(exit: Exit, place: &Place) -> Exit {
+    let left = bound::left_over(&place.dir).filter(|_| exit == Exit::Done);
+    if let Some(misfit) = left {
+        misfit.tell("warning", place.json);
+    }
+    exit
 }
 
 fn rotate(command: &RotateCommand) -> Exit {
@@ -97,6 +113,10 @@ fn rotate(command: &RotateCommand) -> Exit {
             now: at_once,
             place,
         } => {
+            if let Some(misfit) = bound::unbound(&place.dir, now) {
+                misfit.tell("certs rotate-ca promote", place.json);
+                return Exit::State;
+            }
             let done = pki::rotate_promote(&place.dir, *at_once, now);
             (place, "certs rotate-ca promote", done)
         }
@@ -109,7 +129,11 @@ fn rotate(command: &RotateCommand) -> Exit {
             (place, "certs rotate-ca rollback", done)
         }
     };
-    end(place.pair(), what, done, pki::RotationReport::render)
+    let exit = end(place.pair(), what, done, pki::RotationReport::render);
+    match command {
+        RotateCommand::Finish { .. } | RotateCommand::Rollback { .. } => warned(exit, place),
+        _ => exit,
+    }
 }
 
 /// Says what was done, or why it was not.

@@ -82,7 +82,8 @@ pub(super) fn fail(what: &str, (json, dir): (bool, &Path), error: &PkiError) -> 
     }
 }
 
-fn complain_json(text: &str, hint: Option<&str>) {
+/// The same as an object.
+pub(super) fn complain_json(text: &str, hint: Option<&str>) {
     use std::io::Write as _;
     let object = json!({"error": {"code": null, "message": text, "hint": hint}});
     let _ = writeln!(std::io::stderr(), "{object}");

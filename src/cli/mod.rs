@@ -3,6 +3,7 @@
 mod about;
 mod administration;
 mod args;
+mod bound;
 mod ca;
 mod ca_args;
 mod certs;

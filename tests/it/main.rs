@@ -37,6 +37,7 @@ mod bad_states;
 mod bit_rot;
 mod certificates;
 mod certs;
+mod certs_bound;
 mod certs_bundle;
 mod certs_check;
 mod certs_issue;
