@@ -22,10 +22,20 @@ pub(super) struct Misfit {
 }
 
 impl Misfit {
-    pub(super) fn tell(&self, what: &str, json: bool) {
+    /// Says it as the reason why `what` was not done.
+    pub(super) fn refuse(&self, what: &str, json: bool) {
+        self.tell(("error", what), json);
+    }
+
+    /// Says it of something that was done.
+    pub(super) fn warn(&self, json: bool) {
+        self.tell(("warning", "warning"), json);
+    }
+
+    fn tell(&self, (kind, what): (&str, &str), json: bool) {
         let text = format!("{what}: {}", self.text);
         if json {
-            complain_json(&text, Some(&self.hint));
+            complain_json(kind, &text, Some(&self.hint));
         } else {
             complain(&text, Some(&self.hint));
         }

@@ -88,7 +88,7 @@ fn bundle(command: &BundleCommand) -> Exit {
 fn warned(exit: Exit, place: &Place) -> Exit {
     let left = bound::left_over(&place.dir).filter(|_| exit == Exit::Done);
     if let Some(misfit) = left {
-        misfit.tell("warning", place.json);
+        misfit.warn(place.json);
     }
     exit
 }
@@ -114,7 +114,7 @@ fn rotate(command: &RotateCommand) -> Exit {
             place,
         } => {
             if let Some(misfit) = bound::unbound(&place.dir, now) {
-                misfit.tell("certs rotate-ca promote", place.json);
+                misfit.refuse("certs rotate-ca promote", place.json);
                 return Exit::State;
             }
             let done = pki::rotate_promote(&place.dir, *at_once, now);

@@ -70,7 +70,7 @@ pub(super) fn fail(what: &str, (json, dir): (bool, &Path), error: &PkiError) -> 
     let text = format!("{what}: {}", with_causes(error));
     let hint = error.hint_for(dir);
     if json {
-        complain_json(&text, hint.as_deref());
+        complain_json("error", &text, hint.as_deref());
     } else {
         complain(&text, hint.as_deref());
     }
@@ -83,8 +83,8 @@ pub(super) fn fail(what: &str, (json, dir): (bool, &Path), error: &PkiError) -> 
 }
 
 /// The same as an object.
-pub(super) fn complain_json(text: &str, hint: Option<&str>) {
+pub(super) fn complain_json(kind: &str, text: &str, hint: Option<&str>) {
     use std::io::Write as _;
-    let object = json!({"error": {"code": null, "message": text, "hint": hint}});
+    let object = json!({kind: {"code": null, "message": text, "hint": hint}});
     let _ = writeln!(std::io::stderr(), "{object}");
 }

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::certs::{certs, ok, refused};
 use crate::harness::{Server, Setup, fsvc, gen_certs, text};
 use crate::reload::{n_in_log, until};
@@ -94,6 +96,15 @@ fn a_ca_that_is_taken_out_while_it_is_bound_is_said_to_be_trusted_still() {
     for part in ["corp.pem", "trusts it still", "hint: take the entry out"] {
         assert!(said.contains(part), "{said}");
     }
+    // The same for a program, of a CA that was trusted again: it is no error.
+    let corp_ca = corp_ca.to_str().unwrap();
+    ok(&dir, &["bundle", "add", corp_ca, "--crl", crl]);
+    let remove = ["bundle", "remove", corp_ca, "--json"];
+    let removed = certs(&dir, &remove);
+    assert!(removed.status.success());
+    let said: Value = serde_json::from_slice(&removed.stderr).unwrap();
+    let message = said["warning"]["message"].as_str().unwrap();
+    assert!(message.contains("trusts it still"), "{said}");
     // So it is; and what is advised ends it.
     until("the server says so", || {
         server.log().contains("what held before still holds")
