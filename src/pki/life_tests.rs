@@ -308,6 +308,19 @@ fn a_list_that_was_lost_or_forgotten_never_takes_a_revocation_back() {
     assert!(number(&dir) > last);
 }
 
+/// Renews dev, whose old certificate is to be revoked an hour later.
+fn renew_for_an_hour(disk: &Disk, dir: &Path) {
+    let options = RenewOptions {
+        dir,
+        which: Which::Name("dev"),
+        window: None,
+        reuse_key: false,
+        days: None,
+        revoke_old_after: Some(std::time::Duration::from_secs(3600)),
+    };
+    renew(disk, &options, now()).unwrap();
+}
+
 /// The timer has not run yet, and somebody revokes another: what is due goes with it.
 #[test]
 fn whoever_revokes_another_revokes_what_is_due_too() {
@@ -317,15 +330,7 @@ fn whoever_revokes_another_revokes_what_is_due_too() {
     let path = dir.join("clients/dev.pem");
     let chain = pem::read_certificates(&path).unwrap();
     let old = inspect::facts(&path, &chain[0]).unwrap().serial;
-    let options = RenewOptions {
-        dir: &dir,
-        which: Which::Name("dev"),
-        window: None,
-        reuse_key: false,
-        days: None,
-        revoke_old_after: Some(std::time::Duration::from_secs(3600)),
-    };
-    renew(&disk, &options, now()).unwrap();
+    renew_for_an_hour(&disk, &dir);
     let reason = Reason::KeyCompromise;
     let report = revoke(&disk, &dir, Target::Name("bob"), reason, after(1)).unwrap();
     assert_eq!((report.n_entries, report.numbers), (2, vec![2]));
@@ -338,15 +343,7 @@ fn whoever_revokes_another_revokes_what_is_due_too() {
 fn a_broken_file_stops_no_revocation_that_is_due() {
     let (_scratch, dir) = place();
     let disk = Disk::new();
-    let options = RenewOptions {
-        dir: &dir,
-        which: Which::Name("dev"),
-        window: None,
-        reuse_key: false,
-        days: None,
-        revoke_old_after: Some(std::time::Duration::from_secs(3600)),
-    };
-    renew(&disk, &options, now()).unwrap();
+    renew_for_an_hour(&disk, &dir);
     fs::write(dir.join("clients/dev.pem"), "broken").unwrap();
     add(&disk, &asked(&dir, "bob", false), after(1)).unwrap();
     assert_eq!(revoked(&dir).len(), 1);

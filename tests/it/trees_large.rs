@@ -104,6 +104,22 @@ impl Ground {
         self.relay.release();
     }
 
+    /// Starts the server anew in the middle of a command, which comes to its good end; how many bytes
+    /// that took from then on.
+    #[track_caller]
+    fn restart_during(&mut self, arguments: &[&str]) -> u64 {
+        self.relay.hold_after(26 << 20);
+        let running = self.spawn(arguments);
+        self.relay.wait_held();
+        let before = self.relay.n_passed();
+        self.server.restart();
+        self.relay.turn_to(&self.server.address);
+        self.relay.release();
+        let output = running.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        self.relay.n_passed() - before
+    }
+
     /// Files that have come where commands send or fetch them to.
     fn n_whole(&self) -> usize {
         let places = [self.local("to"), self.server.root().join("to")];
@@ -417,16 +433,7 @@ fn a_set_comes_whole_from_a_server_that_was_started_anew() {
         let name = format!("tree/A{number}");
         fs::write(ground.local(&name), vec![b'x'; 120_000]).unwrap();
     }
-    ground.relay.hold_after(26 << 20);
-    let putting = ground.spawn(&["put", "-r", "--atomic", "tree", "/set"]);
-    ground.relay.wait_held();
-    let before = ground.relay.n_passed();
-    ground.server.restart();
-    ground.relay.turn_to(&ground.server.address);
-    ground.relay.release();
-    let output = putting.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let n = ground.relay.n_passed() - before;
+    let n = ground.restart_during(&["put", "-r", "--atomic", "tree", "/set"]);
     assert!(n < REST + (3 << 20), "{n} bytes");
     ground.is_same(&ground.server.root().join("set"));
     assert_eq!(
@@ -517,16 +524,7 @@ fn a_set_of_single_files_that_is_refused_leaves_nothing() {
 #[test]
 fn a_set_of_single_files_comes_whole_from_a_server_that_was_started_anew() {
     let mut ground = flat_ground();
-    ground.relay.hold_after(26 << 20);
-    let putting = ground.spawn(&FLAT);
-    ground.relay.wait_held();
-    let before = ground.relay.n_passed();
-    ground.server.restart();
-    ground.relay.turn_to(&ground.server.address);
-    ground.relay.release();
-    let output = putting.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    let n = ground.relay.n_passed() - before;
+    let n = ground.restart_during(&FLAT);
     assert!(n < REST, "{n} bytes");
     is_flat(&ground);
     let stats = ground.server.ok(&["admin", "log", "stats", "--json"]);
