@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 /// How long a test waits for what must come.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// What a reset may lose of each way of a connection.
+const BUFFER_SIZE: usize = 64 << 10;
+
 /// A relay; it ends with the test's process.
 #[derive(Clone)]
 pub struct Relay {
@@ -159,6 +162,9 @@ impl Shared {
         };
         let _ = client.set_nodelay(true);
         let _ = server.set_nodelay(true);
+        for socket in [&client, &server] {
+            let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, BUFFER_SIZE);
+        }
         let mut sockets = self.sockets.lock().unwrap();
         sockets.push(client.try_clone().unwrap());
         sockets.push(server.try_clone().unwrap());
