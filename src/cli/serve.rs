@@ -79,12 +79,12 @@ async fn serve(
     let listener = TcpListener::bind(&arguments.listen).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let (drain, stop) = (CancellationToken::new(), CancellationToken::new());
-    // Before the line that says ready: whoever waits for it may signal at once.
-    let signals = tokio::spawn(watch_signals(drain.clone(), stop.clone()));
-    line_out(&format!("fsvc: listening on {address}")).map_err(StartError::Output)?;
     let service = Arc::new(service);
     let (loaded, tls) = watch::channel(Arc::new(loaded));
+    // Before the line that says ready: whoever waits for it may signal at once.
+    let signals = tokio::spawn(watch_signals(drain.clone(), stop.clone()));
     let reloads = tokio::spawn(Reload::new(arguments, &service, loaded, from).run());
+    line_out(&format!("fsvc: listening on {address}")).map_err(StartError::Output)?;
     let upkeep = Upkeep::start(&service);
     Server {
         listener,

@@ -1,7 +1,10 @@
 //! Certificates, lists and policies that change under a running server.
 
 use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -10,7 +13,7 @@ use fsvc::tls::client::{Files, configure};
 use jiff::Timestamp;
 
 use crate::crash::count;
-use crate::harness::Server;
+use crate::harness::{Server, fsvc};
 use crate::matrix::{Ca, Matrix, POLICY, Pair, now_plus};
 use crate::raw::Raw;
 use crate::refusals::connect;
@@ -217,6 +220,37 @@ fn what_is_broken_changes_nothing_and_is_told_once() {
 fn serial_of(certificate: &[u8]) -> Vec<u8> {
     let (_, x509) = x509_parser::parse_x509_certificate(certificate).unwrap();
     x509.raw_serial().to_vec()
+}
+
+/// Whether a process has a handler for this signal, as proc(5) says.
+fn catches(pid: u32, signal: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = u64::from_str_radix(line.unwrap().trim(), 16).unwrap();
+    caught & (1 << (signal - 1)) != 0
+}
+
+#[test]
+fn whoever_hears_that_it_is_ready_may_signal_at_once() {
+    let matrix = Matrix::new();
+    // What prints the line that says ready finds no room for it.
+    let (stdout, _reader) = UnixStream::pair().unwrap();
+    stdout.set_nonblocking(true).unwrap();
+    while (&stdout).write(&[0; 512]).is_ok() {}
+    stdout.set_nonblocking(false).unwrap();
+    let mut server = fsvc();
+    server.args(["serve", "--listen", "127.0.0.1:0", "--log", "off"]);
+    server.arg("--tls-dir").arg(matrix.dir());
+    server.arg("--root").arg(matrix.path("data"));
+    let mut server = server.stdout(OwnedFd::from(stdout)).spawn().unwrap();
+    let (hangup, interrupt, terminate) = (1, 2, 15);
+    for signal in [terminate, interrupt, hangup] {
+        until(&format!("signal {signal} is caught"), || {
+            catches(server.id(), signal)
+        });
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 /// `FSVC_TEST_RELOADS` makes it longer.

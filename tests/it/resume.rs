@@ -510,12 +510,20 @@ fn touch(ground: &Ground, byte: u8) {
     file.write_all(&vec![byte; 2 << 20]).unwrap();
 }
 
+/// A slow relay would make it worth while to compare with what an earlier put has left there.
+fn whole() -> TransferOptions {
+    TransferOptions {
+        delta: Delta::Never,
+        ..TransferOptions::default()
+    }
+}
+
 #[test]
 fn a_file_that_changes_under_a_put_is_begun_again_once_then_refused() {
     let mut ground = Ground::of(SIZE);
     let client = ground.client();
     ground.relay.hold_after(8 << 20);
-    let putting = ground.put(&client, "/x", TransferOptions::default());
+    let putting = ground.put(&client, "/x", whole());
     ground.relay.wait_held();
     touch(&ground, 1);
     ground.relay.release();
@@ -525,7 +533,7 @@ fn a_file_that_changes_under_a_put_is_begun_again_once_then_refused() {
     ground.is_clean();
 
     ground.relay.hold_after(8 << 20);
-    let putting = ground.put(&client, "/x", TransferOptions::default());
+    let putting = ground.put(&client, "/x", whole());
     ground.relay.wait_held();
     touch(&ground, 2);
     ground.relay.hold_after(24 << 20);
@@ -539,7 +547,7 @@ fn a_file_that_changes_under_a_put_is_begun_again_once_then_refused() {
     ground.is_clean();
     // It may also have become shorter.
     ground.relay.hold_after(8 << 20);
-    let putting = ground.put(&client, "/x", TransferOptions::default());
+    let putting = ground.put(&client, "/x", whole());
     ground.relay.wait_held();
     std::fs::write(&ground.source, b"short").unwrap();
     ground.relay.release();
