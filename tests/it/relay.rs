@@ -184,11 +184,20 @@ impl Shared {
 
     fn pump(&self, mut from: TcpStream, mut to: TcpStream, is_up: bool) {
         let mut buffer = vec![0; 16 << 10];
+        let mut is_gone = false;
         loop {
             let n = match from.read(&mut buffer) {
                 Ok(n) if n > 0 => n,
-                _ => break,
+                Ok(_) => break,
+                Err(_) => {
+                    let _ = to.shutdown(Shutdown::Both);
+                    return;
+                }
             };
+            if is_gone {
+                // Who still writes is not left with a buffer that is full: he may have something to read.
+                continue;
+            }
             self.wait_for_release();
             let before = self.n_passed.fetch_add(n as u64, Ordering::SeqCst);
             let cut = self.cuts.lock().unwrap().last().copied();
@@ -197,17 +206,13 @@ impl Shared {
             if is_up {
                 self.n_sent.fetch_add(n as u64, Ordering::SeqCst);
             }
-            let is_gone = to.write_all(&buffer[..n]).is_err();
+            is_gone = to.write_all(&buffer[..n]).is_err();
             if room.is_some_and(|room| room <= buffer.len() && n == room) {
                 self.cuts.lock().unwrap().pop();
                 self.cut();
             }
-            if is_gone {
-                break;
-            }
         }
-        let _ = from.shutdown(Shutdown::Both);
-        let _ = to.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Write);
     }
 
     fn wait_for_release(&self) {
@@ -224,7 +229,7 @@ impl Shared {
             if is_abrupt {
                 let _ = rustix::net::connect_unspec(&socket);
             }
-            let _ = socket.shutdown(Shutdown::Both);
+            let _ = socket.shutdown(Shutdown::Write);
         }
     }
 }
