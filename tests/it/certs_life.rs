@@ -275,7 +275,8 @@ fn a_ca_changes_under_load_and_nothing_fails() {
     let is_over = AtomicBool::new(false);
     let n_puts = AtomicUsize::new(0);
     let certs = server.certs();
-    let local = certs.join("ca.crl");
+    let local = server.directory.path().join("local");
+    fs::write(&local, [7; 1_000]).unwrap();
     let local = local.to_str().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
