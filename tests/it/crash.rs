@@ -20,7 +20,7 @@ const N_WRITERS: u64 = 8;
 const N_NAMES: u64 = 4;
 /// Some bodies are staged whole, some moved by a thread of their own.
 const SIZES: [usize; 5] = [0, 64, 5_000, 65_536, 300_000];
-/// How long the first of eight writers takes at most.
+/// How long the first two changes of eight writers take at most.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 const RESTART_MAX: Duration = Duration::from_secs(5);
 
@@ -233,7 +233,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
         let is_awaited = random.below(4) > 0;
         let n_before = n_acknowledged();
         let until = Instant::now() + WRITE_LIMIT;
-        while is_awaited && n_acknowledged() == n_before {
+        while is_awaited && n_acknowledged() < n_before + 2 {
             assert!(Instant::now() < until, "the writers do not come to write");
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -261,6 +261,9 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
     eprintln!(
         "{n_kills} kills, {n_acknowledged} acknowledged, none lost or torn; slowest restart {slowest:?}"
     );
-    assert!(n_acknowledged > 0);
+    assert!(
+        n_acknowledged > n_kills,
+        "the writers did not come to write"
+    );
     assert!(slowest < RESTART_MAX, "{slowest:?}");
 }
