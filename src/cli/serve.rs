@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -50,6 +51,7 @@ fn start(arguments: &Serve) -> Result<Exit, StartError> {
         .with_writer(io::stderr)
         .init();
     arm_faults();
+    raise_files_max();
 
     let set = load_settled(arguments)?;
     warn_about_ca_key(&arguments.tls_dir);
@@ -141,6 +143,17 @@ fn watch_signals(
             }
             token.cancel();
         }
+    }
+}
+
+/// Takes all the descriptors that the process may have: what it is given is for programs of another time,
+/// which choose one from a table of that size. Small files of many want one each.
+fn raise_files_max() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(errno) = setrlimit(Resource::Nofile, limit) {
+        let error = &errno as &dyn std::error::Error;
+        warn!(error, "the limit of open files stays as it is");
     }
 }
 
