@@ -51,6 +51,19 @@ pub const PART_POINTS: &[&str] = &[
     "store.note.sync",
 ];
 
+/// The points of small contents that come with many others, which no single request passes.
+pub const PACK_POINTS: &[&str] = &[
+    "store.pack.create",
+    "store.pack.write",
+    "store.pack.flush",
+    "store.pack.flush.after",
+    "store.pack.sync",
+    "store.pack.sync.after",
+    "store.pack.remove",
+    "store.publish.link",
+    "store.publish.link.after",
+];
+
 /// Most faults in one plan.
 pub const FAULTS_MAX: usize = 32;
 
@@ -88,7 +101,9 @@ thread_local! {
 pub struct ThreadPlan(PhantomData<*const ()>);
 
 fn is_known(name: &str) -> bool {
-    POINTS.contains(&name) || PART_POINTS.contains(&name)
+    [POINTS, PART_POINTS, PACK_POINTS]
+        .iter()
+        .any(|points| points.contains(&name))
 }
 
 /// Passes a point: does nothing, unless a plan says otherwise.
@@ -172,6 +187,7 @@ fn parse_fault(text: &str) -> Result<Fault, String> {
     let name = *POINTS
         .iter()
         .chain(PART_POINTS)
+        .chain(PACK_POINTS)
         .find(|point| **point == name)
         .ok_or_else(|| format!("the fault {shown} names no point of this program"))?;
     let at = at

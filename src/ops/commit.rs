@@ -2,7 +2,8 @@
 //!
 //! Whatever waits becomes one transaction with one sync, and one sync for each directory. The append
 //! is the point of no return; what follows is done again after a crash. Batches never overlap, so a
-//! change of the tree in the middle of one is another program's.
+//! change of the tree in the middle of one is another program's. Small files of many are not synced in
+//! the tree here, but settled later.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -19,6 +20,7 @@ use super::job::{CommitError, Job, Outcome, Waiting, discard};
 use super::pending::Pending;
 use super::prepare::{placed, prepare, repeated};
 use super::publication::publications;
+use super::settle::{self, UNSETTLED_SIZE_MAX};
 use super::tail::Tail;
 use crate::content::ContentId;
 use crate::fault;
@@ -34,7 +36,8 @@ const BATCH_MAX: usize = 512;
 /// The queue, and the thread that serves it. Dropping it finishes what waits.
 pub(super) struct Committer {
     queue: Option<SyncSender<Job>>,
-    thread: Option<JoinHandle<()>>,
+    /// The one that commits, then the one that settles, which ends after it.
+    threads: Vec<JoinHandle<()>>,
     worker: Arc<Mutex<Worker>>,
     /// Jobs in the queue: whoever sees none, and nobody at work, need not wait for the thread.
     n_queued: Arc<AtomicUsize>,
@@ -51,21 +54,24 @@ impl Committer {
         let worker = Worker {
             parts: parts.clone(),
             published,
+            settled: published,
             pending: Arc::clone(&pending),
             tail,
         };
         let worker = Arc::new(Mutex::new(worker));
         let n_queued = Arc::new(AtomicUsize::new(0));
+        let (tell, told) = sync_channel(1);
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
             .spawn({
                 let (worker, n_queued) = (Arc::clone(&worker), Arc::clone(&n_queued));
-                move || serve(&jobs, &n_queued, &worker)
+                move || serve(&jobs, &n_queued, &worker, &tell)
             });
         let thread = thread.expect("a process that can run a server can start its first thread");
+        let settler = settle::start(parts.clone(), Arc::clone(&worker), told);
         Self {
             queue: Some(queue),
-            thread: Some(thread),
+            threads: vec![thread, settler],
             worker,
             n_queued,
             pending,
@@ -143,7 +149,7 @@ impl Committer {
     /// Keeps how far the tree says what the log says. Blocks.
     pub(super) fn keep_mark(&self) -> Result<(), LogError> {
         let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
-        self.parts.log.append(&[], worker.published).map(drop)
+        worker.keep_mark()
     }
 
     /// The paths between their append and their publication.
@@ -155,24 +161,32 @@ impl Committer {
 impl Drop for Committer {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+        settle::settle_and_say(&self.parts, &self.worker);
         // The next start has less to do; without the mark it does it all again.
         let _ = self.keep_mark();
     }
 }
 
-struct Worker {
-    parts: Parts,
-    /// Every record up to here stands in the tree, durably.
-    published: Sequence,
+pub(super) struct Worker {
+    pub(super) parts: Parts,
+    /// Every record up to here stands in the tree, and a crash does not lose it.
+    pub(super) published: Sequence,
+    /// Every record up to here stands in the tree, and the next start need not look at it again.
+    pub(super) settled: Sequence,
     pending: Arc<Pending>,
     tail: Arc<Tail>,
 }
 
 /// Takes whatever waits as one batch, again and again.
-fn serve(jobs: &Receiver<Job>, n_queued: &AtomicUsize, worker: &Mutex<Worker>) {
+fn serve(
+    jobs: &Receiver<Job>,
+    n_queued: &AtomicUsize,
+    worker: &Mutex<Worker>,
+    settler: &SyncSender<()>,
+) {
     let mut expected = Expected::default();
     while let Ok(first) = jobs.recv() {
         let batch = gather(jobs, first, &expected, BATCH_MAX, |job| job.drafts.len());
@@ -181,13 +195,32 @@ fn serve(jobs: &Receiver<Job>, n_queued: &AtomicUsize, worker: &Mutex<Worker>) {
         n_queued.fetch_sub(n_jobs, Ordering::AcqRel);
         let began = Instant::now();
         worker.commit(batch);
+        if worker.parts.store.unsettled() >= UNSETTLED_SIZE_MAX {
+            // It is enough that it is told already.
+            let _ = settler.try_send(());
+        }
         let n_waiting = n_queued.load(Ordering::Acquire);
         expected = Expected::after(n_jobs, n_waiting, began.elapsed());
     }
 }
 
 impl Worker {
-    fn commit(&mut self, mut batch: Vec<Job>) {
+    fn commit(&mut self, batch: Vec<Job>) {
+        for run in settle::runs(batch) {
+            match self.settle_for(&run) {
+                Ok(()) => self.commit_run(run),
+                Err(error) => {
+                    let error = error.to_string();
+                    let refusal = || CommitError::Store(StoreError::ReadOnly(error.clone()));
+                    for job in run {
+                        job.refuse(&self.parts, refusal);
+                    }
+                }
+            }
+        }
+    }
+
+    fn commit_run(&mut self, mut batch: Vec<Job>) {
         let mut drafts = Vec::with_capacity(batch.len());
         let mut outcomes: Vec<Vec<Option<Outcome>>> = Vec::with_capacity(batch.len());
         let mut jobs = Vec::with_capacity(batch.len());
@@ -286,9 +319,12 @@ impl Worker {
             .map(|(result, draft)| self.outcome(draft, result, &published))
             .collect();
         match published {
-            Ok(()) => {
+            Ok(is_for_good) => {
                 let accepted: Vec<_> = appended.into_iter().flatten().collect();
                 if let Some(last) = accepted.last() {
+                    if is_for_good && self.is_settled() {
+                        self.settled = last.sequence;
+                    }
                     self.published = last.sequence;
                 }
                 self.tail.push(accepted);
@@ -305,12 +341,12 @@ impl Worker {
         &self,
         draft: &Draft,
         result: &Result<Record, Conflict>,
-        published: &Result<(), StoreError>,
+        published: &Result<bool, StoreError>,
     ) -> Outcome {
         let failed =
             |error: &StoreError| CommitError::Store(StoreError::ReadOnly(error.to_string()));
         match (result, published) {
-            (Ok(record), Ok(())) => Outcome::stands(Ok(record.sequence)),
+            (Ok(record), Ok(_)) => Outcome::stands(Ok(record.sequence)),
             (Ok(_), Err(error)) => Outcome::stands(Err(failed(error))),
             // What it repeats was not published either.
             (Err(Conflict::Duplicate { sequence }), Err(error)) if *sequence > self.published => {
@@ -328,26 +364,31 @@ impl Worker {
     fn append(&self, drafts: &[Draft]) -> Result<Vec<Result<Record, Conflict>>, LogError> {
         let point = |name| fault::point(name).map_err(|error| LogError::Engine(Arc::new(error)));
         point("commit.append")?;
-        let appended = self.parts.log.append(drafts, self.published)?;
+        let appended = self.parts.log.append(drafts, self.settled)?;
         // Past the point of no return only a crash can be asked for.
         let _ = point("commit.append.after");
         Ok(appended)
     }
 
-    fn publish<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<(), StoreError> {
+    /// Says whether the tree has all of it for good.
+    fn publish<'a>(&self, records: impl Iterator<Item = &'a Record>) -> Result<bool, StoreError> {
         let publications: Vec<Publication> = records
             .flat_map(|record| publications(&record.matter))
             .collect();
         let published = self.parts.store.publish_all(&publications)?;
-        for (publication, published) in publications.iter().zip(published) {
-            if published == Published::Missing {
+        for (publication, published) in publications.iter().zip(&published) {
+            if *published == Published::Missing {
                 error!(
                     ?publication,
                     "what should be published is gone: another program took it"
                 );
             }
         }
-        self.parts.store.sync()
+        // Directories made for what is not settled are made again by the next start, if need be.
+        if published.iter().any(|one| *one != Published::Unsettled) {
+            self.parts.store.sync()?;
+        }
+        Ok(!published.contains(&Published::Unsettled))
     }
 }
 

@@ -248,10 +248,16 @@ impl Puts {
         if line.size > self.allowance.size_max {
             return Err(too_large(line.size, self.allowance.size_max));
         }
-        let staging = self.service.begin(Allowance {
+        let allowance = Allowance {
             size: Some(line.size),
             ..self.allowance
-        })?;
+        };
+        // What waits for the request of its set waits for too long to hold a descriptor.
+        let staging = if self.stage {
+            self.service.begin(allowance)?
+        } else {
+            self.service.begin_many(allowance)?
+        };
         Ok((target, staging))
     }
 }

@@ -29,6 +29,7 @@ mod reconcile;
 mod recovery;
 mod repeat;
 mod set;
+mod settle;
 mod staged;
 mod staging;
 mod still;

@@ -8,7 +8,7 @@ use super::job::CommitError;
 use super::repeat::record_at;
 use crate::log::{Change, Condition, Conflict, Draft, Sequence};
 use crate::path::RemotePath;
-use crate::store::StoreError;
+use crate::store::{Sealed, StoreError};
 
 /// Whether each draft may be appended, in their order. Those that may have their directories, and
 /// are left the conditions that the log is to check; every record up to `published` stands in the
@@ -24,8 +24,8 @@ pub(super) fn prepare(
         .collect();
     let accepted = drafts.iter().zip(&settled);
     let accepted = accepted.filter(|(_, settled)| settled.is_ok());
-    let paths: Vec<&RemotePath> = accepted.flat_map(|(draft, _)| placed(draft)).collect();
-    let mut names = parts.store.prepare_all(&paths).into_iter();
+    let places: Vec<_> = accepted.flat_map(|(draft, _)| places(draft)).collect();
+    let mut names = parts.store.prepare_all(&places).into_iter();
     let verdicts = settled.into_iter().zip(&drafts).map(|(settled, draft)| {
         settled?;
         let names = names.by_ref().take(placed(draft).count());
@@ -39,14 +39,20 @@ pub(super) fn prepare(
 
 /// The names that a draft gives to files.
 pub(super) fn placed(draft: &Draft) -> impl Iterator<Item = &RemotePath> {
-    draft
-        .matter
-        .changes()
-        .iter()
-        .filter_map(|change| match change {
-            Change::Put { path, .. } | Change::Move { to: path, .. } => Some(path),
-            Change::Found { .. } | Change::Remove { .. } | Change::Gone { .. } => None,
-        })
+    places(draft).map(|(path, _)| path)
+}
+
+/// The same, each with the content that is new there.
+fn places(draft: &Draft) -> impl Iterator<Item = (&RemotePath, Option<Sealed>)> {
+    let changes = draft.matter.changes().iter();
+    changes.filter_map(|change| match change {
+        Change::Put { path, entry } => {
+            let (content, stamp) = (entry.content, entry.stamp);
+            Some((path, Some(Sealed { content, stamp })))
+        }
+        Change::Move { to: path, .. } => Some((path, None)),
+        Change::Found { .. } | Change::Remove { .. } | Change::Gone { .. } => None,
+    })
 }
 
 /// Holds a draft against what the log does not know. What was done already is not held against the

@@ -77,6 +77,28 @@ impl Service {
         self.begin_behind(allowance, None)
     }
 
+    /// Begins to stage one of many bodies of a known size. Blocks.
+    ///
+    /// # Errors
+    /// The store is full, read-only or failed.
+    pub(super) fn begin_many(&self, allowance: Allowance) -> Result<Staging, OpError> {
+        let upload = self
+            .parts
+            .store
+            .begin_many(allowance.size.unwrap_or_default());
+        Ok(self.staging(allowance, upload.map_err(OpError::Store)?))
+    }
+
+    fn staging(&self, allowance: Allowance, upload: Box<dyn Upload>) -> Staging {
+        Staging {
+            allowance,
+            upload,
+            hasher: Hasher::new(),
+            body: None,
+            store: Arc::clone(&self.parts.store),
+        }
+    }
+
     /// Begins to stage a body behind what a file has, if there is one. Blocks.
     ///
     /// # Errors
@@ -91,13 +113,7 @@ impl Service {
             .parts
             .store
             .begin(allowance.size.map(|n| n.saturating_add(size)));
-        let mut staging = Staging {
-            allowance,
-            upload: upload.map_err(OpError::Store)?,
-            hasher: Hasher::new(),
-            body: None,
-            store: Arc::clone(&self.parts.store),
-        };
+        let mut staging = self.staging(allowance, upload.map_err(OpError::Store)?);
         if let Some(file) = file {
             staging.copy(&file)?;
             staging.body = Some(Hasher::new());

@@ -51,11 +51,20 @@ pub enum Publication {
     Attach { content: ContentId },
 }
 
+/// What is being settled.
+#[derive(Debug)]
+pub struct Settling {
+    /// Packs, by their numbers.
+    pub(in crate::store) packs: Vec<u64>,
+}
+
 /// What became of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     /// The tree says it, because of this call or already.
     Done,
+    /// The same, for a content that is durable beside the tree alone until all is settled.
+    Unsettled,
     /// What should have been published is nowhere: the tree is as it was.
     Missing,
 }
@@ -174,6 +183,13 @@ pub trait Store: Send + Sync {
     /// The store is full, read-only or failed.
     fn begin(&self, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError>;
 
+    /// Begins a content of `size` bytes that comes with many others. A power cut may take a small one
+    /// out of the tree again until all is settled: then it is still [`Store::is_left`].
+    ///
+    /// # Errors
+    /// The store is full, read-only or failed.
+    fn begin_many(&self, size: u64) -> Result<Box<dyn Upload>, StoreError>;
+
     /// Makes a content of `size` bytes that is written in parts; it outlives the process, with a
     /// first note beside it.
     ///
@@ -230,6 +246,43 @@ pub trait Store: Send + Sync {
     /// Removes a staged content that will not be published.
     fn discard(&self, content: ContentId);
 
+    /// Bytes that are durable beside the tree alone, of this run and the last one.
+    fn unsettled(&self) -> u64;
+
+    /// Whether a content of the last run was not settled.
+    fn is_left(&self, content: ContentId) -> bool;
+
+    /// Makes such a content, once more, the file at `path`; durable when all is settled. It may be
+    /// there already.
+    ///
+    /// # Errors
+    /// The name is taken, or the disk failed.
+    fn restore(
+        &self,
+        content: ContentId,
+        stamp: Stamp,
+        path: &RemotePath,
+    ) -> Result<(), StoreError>;
+
+    /// Begins to settle: what is published before the call is durable in the tree after
+    /// [`Store::settle`]. It has nothing of what the last run left.
+    fn begin_settling(&self) -> Settling;
+
+    /// What the last run did not settle.
+    fn left(&self) -> Settling;
+
+    /// Makes the whole tree durable. Blocks. An error is final.
+    ///
+    /// # Errors
+    /// The disk failed: the store takes no more changes.
+    fn settle(&self) -> Result<(), StoreError>;
+
+    /// Gives back the space of what was settled, and is not asked for by the next start.
+    ///
+    /// # Errors
+    /// The disk failed.
+    fn end_settling(&self, settling: Settling) -> Result<(), StoreError>;
+
     /// Makes sure that a file can be published at `path`: its directories are there, durable with
     /// the next [`Store::sync`], and nothing that is not a file has its name.
     ///
@@ -237,8 +290,9 @@ pub trait Store: Send + Sync {
     /// The name is taken, or the disk is full or failed.
     fn prepare(&self, path: &RemotePath) -> Result<(), StoreError>;
 
-    /// The same for several, each for itself.
-    fn prepare_all(&self, paths: &[&RemotePath]) -> Vec<Result<(), StoreError>>;
+    /// The same for several, each for itself, with the content that is to be published there, if it
+    /// is a new one.
+    fn prepare_all(&self, places: &[(&RemotePath, Option<Sealed>)]) -> Vec<Result<(), StoreError>>;
 
     /// Takes back the directories for files at `paths` that will not be published after all, as far
     /// as they are empty: a directory is there while a file is in it.
@@ -259,7 +313,7 @@ pub trait Store: Send + Sync {
     /// As [`Store::publish`].
     fn publish_all(&self, publications: &[Publication]) -> Result<Vec<Published>, StoreError>;
 
-    /// Makes every publication since the last call durable.
+    /// Makes every publication since the last call durable, but those that are to be settled.
     ///
     /// # Errors
     /// The disk failed: the store takes no more changes.

@@ -67,6 +67,7 @@ mod many;
 mod matrix;
 mod messages;
 mod names;
+mod packs;
 mod plain_peers;
 mod properties;
 mod python_client;

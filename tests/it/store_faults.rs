@@ -302,7 +302,7 @@ fn a_sync_of_many_that_fails_seals_none_and_ends_all_changes() {
             let steps: Vec<_> = steps
                 .map(|(one, n)| place(one, &format!("/{n}/x")))
                 .collect();
-            store.prepare_all(&[&path("/0/x")]).remove(0)?;
+            store.prepare_all(&[(&path("/0/x"), None)]).remove(0)?;
             store.publish_all(&steps)?;
             store.sync()
         });
@@ -314,7 +314,7 @@ fn a_sync_of_many_that_fails_seals_none_and_ends_all_changes() {
             store.seal_all(&unsealed).err(),
             store.seal_all(&[]).err(),
             store.begin(None).err(),
-            store.prepare_all(&[&path("/n/x")]).remove(0).err(),
+            store.prepare_all(&[(&path("/n/x"), None)]).remove(0).err(),
             store.publish_all(&[]).err(),
             store.sync().err(),
         ] {
@@ -332,8 +332,8 @@ fn a_batch_of_names_goes_on_after_one_that_is_taken() {
     let (_scratch, store) = empty();
     put(&store, "/a/file", b"x");
     let names = ["/a/file/below", "/a/b", "/a", "/a/c/d", "/e"].map(path);
-    let refs: Vec<_> = names.iter().collect();
-    let verdicts = store.prepare_all(&refs);
+    let places: Vec<_> = names.iter().map(|name| (name, None)).collect();
+    let verdicts = store.prepare_all(&places);
     let is_free: Vec<bool> = verdicts.iter().map(Result::is_ok).collect();
     assert_eq!(is_free, [false, true, false, true, true]);
     // What is removed in a batch takes its directory along; the next file makes it again.

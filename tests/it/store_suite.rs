@@ -325,8 +325,9 @@ fn what_a_refused_put_made_blocks_no_name(store: &dyn Store) {
 fn what_was_prepared_in_vain_goes(store: &dyn Store) {
     put(store, "/a/stays", b"");
     let vain = ["/a/b/c/d", "/x/y", "/a/new", "/z"].map(path);
+    let places: Vec<_> = vain.iter().map(|path| (path, None)).collect();
     let vain: Vec<_> = vain.iter().collect();
-    for result in store.prepare_all(&vain) {
+    for result in store.prepare_all(&places) {
         result.unwrap();
     }
     check_names(store, "/", &["a/", "x/"]);

@@ -39,7 +39,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 pub(super) struct Tree {
     root: OwnedFd,
     /// `/proc/self/fd`, see [`Tree::file`].
-    descriptors: OwnedFd,
+    pub(super) descriptors: OwnedFd,
 }
 
 impl Tree {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Dir, FileType, fstat, fsync, mkdirat, unlinkat};
 use rustix::io::Errno;
 
-use super::confine::{DIRECTORY_MODE, Tree, kind, open_directory, refused, status};
+use super::confine::{DIRECTORY_MODE, Tree, kind, open_directory, refused, stamp, status};
 use super::failed;
+use crate::content::Stamp;
 use crate::fault;
 use crate::path::{DEPTH_MAX, Prefix, RemotePath};
 use crate::store::StoreError;
@@ -240,15 +241,15 @@ fn hollow(
     }
 }
 
-/// Whether a file may take the name of `path` in `parent`.
-pub(super) fn check_name(parent: &OwnedFd, path: &RemotePath) -> Result<(), StoreError> {
+/// Whether a file may take the name of `path` in `parent`; and the stamp of the file that has it.
+pub(super) fn check_name(parent: &OwnedFd, path: &RemotePath) -> Result<Option<Stamp>, StoreError> {
     let looking = |error| failed("looking at a name in the tree", error);
     let Some(status) = status(parent, path.file_name()).map_err(looking)? else {
-        return Ok(());
+        return Ok(None);
     };
     match kind(&status) {
-        FileType::RegularFile => Ok(()),
-        FileType::Directory if is_hollow(parent, path.file_name()).map_err(looking)? => Ok(()),
+        FileType::RegularFile => Ok(stamp(&status)),
+        FileType::Directory if is_hollow(parent, path.file_name()).map_err(looking)? => Ok(None),
         FileType::Directory => Err(StoreError::Directory(path.clone())),
         _ => Err(StoreError::NotAFile(path.clone())),
     }

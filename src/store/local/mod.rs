@@ -6,10 +6,16 @@
 
 mod ahead;
 mod attached;
+mod blocks;
 mod confine;
+mod content;
 mod directories;
 mod list;
+mod loose;
+mod pack;
+mod packs;
 mod parts;
+mod private;
 mod publish;
 mod reaper;
 mod staging;
@@ -17,36 +23,32 @@ mod whole;
 
 use std::collections::HashSet;
 use std::error::Error;
-use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustix::fs::{
-    Advice, FlockOperation, Mode, OFlags, fadvise, fchmod, flock, fsync, mkdirat, openat,
-};
-use rustix::io::Errno;
+use rustix::fs::{Advice, fadvise};
 use tracing::error;
 
 use crate::content::{ContentId, Stamp};
 use crate::path::{Prefix, RESERVED_PREFIX, RemotePath};
 use crate::store::{
-    Content, Names, Noted, Parts, Publication, Published, Sealed, Store, StoreError, Unsealed,
-    Upload,
+    Content, Names, Noted, Parts, Publication, Published, Sealed, Settling, Store, StoreError,
+    Unsealed, Upload,
 };
 use ahead::Ahead;
 use attached::Attachments;
 use confine::Tree;
+use content::LocalContent;
 use directories::{Dirty, Near};
+use packs::Packs;
+use private::{is_worth_packing, lock, n_files_max, private_directory};
 use publish::Publisher;
 use reaper::Reaper;
 use staging::Staging;
 use whole::MANY_MIN;
 
-const PRIVATE_MODE: Mode = Mode::RWXU;
-const LOCK_MODE: Mode = Mode::from_raw_mode(0o600);
 /// A file from which the kernel is told to read ahead.
 const LARGE_SIZE: u64 = 1 << 20;
 
@@ -69,11 +71,6 @@ pub struct LocalStore {
 #[derive(Default)]
 struct Health(OnceLock<String>);
 
-struct LocalContent {
-    file: File,
-    stamp: Stamp,
-}
-
 impl LocalStore {
     /// Opens the store in `root`, which is made if only its last name is missing. Uploads leave
     /// `reserve` bytes of the file system free.
@@ -88,10 +85,15 @@ impl LocalStore {
         let lock = lock(&private)?;
         let staged = private_directory(&private, "staging").map_err(opening)?;
         let attached = private_directory(&private, "attached").map_err(opening)?;
+        let packs = private_directory(&private, "packs").map_err(opening)?;
+        let packs = Packs::open(packs, n_files_max())
+            .map_err(|error| failed("reading .fsvc/packs", error))?;
+        let mut staging = Staging::new(staged, packs, reserve)?;
+        staging.is_loose_possible = is_worth_packing(&private) && staging.probe_loose(&tree);
         Ok(Self {
             tree,
             attached: Attachments(attached),
-            staging: Arc::new(Staging::new(staged, reserve)?),
+            staging: Arc::new(staging),
             dirty: Mutex::default(),
             syncing: Mutex::default(),
             reaper: Reaper::start(),
@@ -106,6 +108,17 @@ impl LocalStore {
         self.staging.health.check()?;
         self.make_room(&mut dirty)?;
         Ok(dirty)
+    }
+
+    fn publisher<'a>(&'a self, near: &'a mut Near, dirty: &'a mut Dirty) -> Publisher<'a> {
+        Publisher {
+            tree: &self.tree,
+            staging: &self.staging,
+            attached: &self.attached,
+            dirty,
+            near,
+            reaper: &self.reaper,
+        }
     }
 
     fn make_room(&self, dirty: &mut Dirty) -> Result<(), StoreError> {
@@ -143,6 +156,10 @@ impl Store for LocalStore {
 
     fn begin(&self, size: Option<u64>) -> Result<Box<dyn Upload>, StoreError> {
         Arc::clone(&self.staging).begin(size)
+    }
+
+    fn begin_many(&self, size: u64) -> Result<Box<dyn Upload>, StoreError> {
+        Arc::clone(&self.staging).begin_many(size)
     }
 
     fn allocate(&self, size: u64, note: &[u8]) -> Result<ContentId, StoreError> {
@@ -189,20 +206,76 @@ impl Store for LocalStore {
     /// The new directories are durable with the next [`Store::sync`], which an acknowledgement
     /// waits for anyway; until then a crash leaves nothing that publishing would not make again.
     fn prepare(&self, path: &RemotePath) -> Result<(), StoreError> {
-        self.prepare_all(&[path]).into_iter().collect()
+        self.prepare_all(&[(path, None)]).into_iter().collect()
     }
 
-    fn prepare_all(&self, paths: &[&RemotePath]) -> Vec<Result<(), StoreError>> {
+    fn prepare_all(&self, places: &[(&RemotePath, Option<Sealed>)]) -> Vec<Result<(), StoreError>> {
         let mut near = Near::default();
-        let prepare = |path: &&RemotePath| {
+        let prepare = |(path, sealed): &(&RemotePath, Option<Sealed>)| {
             self.staging.health.check()?;
             let parent = match near.find(path) {
                 Some(parent) => parent,
                 None => near.keep(path, self.parent(path)?),
             };
-            directories::check_name(&parent, path)
+            let there = directories::check_name(&parent, path)?;
+            match (there, sealed) {
+                (Some(there), Some(sealed)) if there.modified >= sealed.stamp.modified => {
+                    self.staging.keep_as_file(&self.tree, sealed.content)
+                }
+                _ => Ok(()),
+            }
         };
-        paths.iter().map(prepare).collect()
+        places.iter().map(prepare).collect()
+    }
+
+    fn unsettled(&self) -> u64 {
+        self.staging.packs.size()
+    }
+
+    fn is_left(&self, content: ContentId) -> bool {
+        self.staging.packs.is_left(content)
+    }
+
+    fn restore(
+        &self,
+        content: ContentId,
+        stamp: Stamp,
+        path: &RemotePath,
+    ) -> Result<(), StoreError> {
+        let bytes = self.staging.packs.left(content);
+        let bytes = bytes.map_err(|error| failed("reading a pack", error))?;
+        let Some(bytes) = bytes else { return Ok(()) };
+        let mut dirty = self.changing()?;
+        self.make_room(&mut dirty)?;
+        let restored = self
+            .publisher(&mut Near::default(), &mut dirty)
+            .restore(&bytes, stamp, path);
+        restored.map_err(|error| match error {
+            StoreError::Io { .. } | StoreError::OutOfSpace(_) => self.staging.health.lose(error),
+            // The name is another program's.
+            other => other,
+        })
+    }
+
+    fn begin_settling(&self) -> Settling {
+        Settling {
+            packs: self.staging.packs.close(),
+        }
+    }
+
+    fn left(&self) -> Settling {
+        Settling {
+            packs: self.staging.packs.left_packs(),
+        }
+    }
+
+    fn settle(&self) -> Result<(), StoreError> {
+        self.staging.whole.sync(&self.staging.health)
+    }
+
+    fn end_settling(&self, settling: Settling) -> Result<(), StoreError> {
+        let removed = self.staging.packs.remove(&settling.packs);
+        removed.map_err(|error| failed("removing a pack", error))
     }
 
     fn release(&self, paths: &[&RemotePath]) -> Result<(), StoreError> {
@@ -224,15 +297,7 @@ impl Store for LocalStore {
         let (mut near, mut dirty) = (Near::default(), self.changing()?);
         for publication in publications {
             self.make_room(&mut dirty)?;
-            let mut publisher = Publisher {
-                tree: &self.tree,
-                staging: &self.staging,
-                attached: &self.attached,
-                dirty: &mut dirty,
-                near: &mut near,
-                reaper: &self.reaper,
-            };
-            let outcome = publisher.publish(publication);
+            let outcome = self.publisher(&mut near, &mut dirty).publish(publication);
             outcomes.push(outcome.map_err(|error| self.staging.health.lose(error))?);
         }
         Ok(outcomes)
@@ -283,28 +348,6 @@ impl Store for LocalStore {
     }
 }
 
-impl Content for LocalContent {
-    fn stamp(&self) -> Stamp {
-        self.stamp
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut n_read = 0;
-        while n_read < buffer.len() {
-            match self
-                .file
-                .read_at(&mut buffer[n_read..], offset + n_read as u64)
-            {
-                Ok(0) => break,
-                Ok(n) => n_read += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(n_read)
-    }
-}
-
 impl Health {
     fn check(&self) -> Result<(), StoreError> {
         match self.0.get() {
@@ -333,31 +376,5 @@ fn failed(during: &'static str, error: impl Into<io::Error>) -> StoreError {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::OutOfSpace(source),
         _ => StoreError::Io { during, source },
-    }
-}
-
-/// A directory for the owner alone, made if it is missing.
-fn private_directory(above: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-    match mkdirat(above, name, PRIVATE_MODE) {
-        Ok(()) => fsync(above)?,
-        Err(Errno::EXIST) => {}
-        Err(errno) => return Err(errno),
-    }
-    let directory = confine::open_directory(above, name)?;
-    fchmod(&directory, PRIVATE_MODE)?;
-    Ok(directory)
-}
-
-fn lock(private: &OwnedFd) -> Result<OwnedFd, StoreError> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = openat(private, "lock", flags, LOCK_MODE)
-        .map_err(|error| failed("opening .fsvc/lock", error))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(Errno::WOULDBLOCK) => Err(failed(
-            "locking the root, which another server uses (stop it or give another root),",
-            Errno::WOULDBLOCK,
-        )),
-        Err(error) => Err(failed("locking .fsvc/lock", error)),
     }
 }

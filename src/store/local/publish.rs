@@ -3,7 +3,7 @@
 //! Every step can be done twice: what it finds done already is made durable all the same, since the
 //! process that did it may not have come to its sync.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -14,8 +14,9 @@ use super::attached::Attachments;
 use super::confine::{Tree, stamp, status};
 use super::directories::{Dirty, Near, clear_hollow, make_parent, parent, prune};
 use super::failed;
+use super::loose::publish_loose;
 use super::reaper::Reaper;
-use super::staging::Staging;
+use super::staging::{Staging, append, set_modified};
 use crate::content::{ContentId, Stamp};
 use crate::fault;
 use crate::path::RemotePath;
@@ -68,6 +69,9 @@ impl Publisher<'_> {
         wanted: Stamp,
         path: &RemotePath,
     ) -> Result<Published, StoreError> {
+        if let Some(file) = self.staging.packs.take(content) {
+            return self.place_loose(&file, content, path);
+        }
         let name = content.to_string();
         let staged = status(&self.staging.directory, &name)
             .map_err(|error| failed("looking at a staged file", error))?;
@@ -77,6 +81,75 @@ impl Publisher<'_> {
         let directory = self.move_to(&self.staging.directory, &name, path)?;
         self.dirty.insert(directory);
         Ok(Published::Done)
+    }
+
+    /// Gives a small content its name; a pack makes it durable, so that no directory needs a sync.
+    fn place_loose(
+        &mut self,
+        file: &OwnedFd,
+        content: ContentId,
+        path: &RemotePath,
+    ) -> Result<Published, StoreError> {
+        let publishing = |error| failed("publishing a small file", error);
+        for _ in 0..ATTEMPTS_MAX {
+            let target = self.target(path)?;
+            let linked = publish_loose(self.tree, file, &target, path.file_name());
+            let Err(error) = linked else {
+                return Ok(Published::Unsettled);
+            };
+            match Errno::from_io_error(&error) {
+                Some(Errno::NOENT) => self.near.forget(),
+                Some(Errno::EXIST) => {
+                    // A name is taken over by a rename alone.
+                    let (staging, name) = (&self.staging.directory, content.to_string());
+                    publish_loose(self.tree, file, staging, &name).map_err(publishing)?;
+                    self.move_to(staging, &name, path)?;
+                    return Ok(Published::Unsettled);
+                }
+                Some(Errno::XDEV) => return Err(StoreError::Confined(path.clone())),
+                _ => return Err(publishing(error)),
+            }
+        }
+        Err(publishing(Errno::AGAIN.into()))
+    }
+
+    /// Makes a content of the last run the file at `path` once more, unless it is.
+    pub(super) fn restore(
+        &mut self,
+        bytes: &[u8],
+        wanted: Stamp,
+        path: &RemotePath,
+    ) -> Result<(), StoreError> {
+        let restoring = |error| failed("restoring a small file", error);
+        if self.find(path, wanted)?.is_some() && self.has(bytes, path) {
+            return Ok(());
+        }
+        let (content, file) = self.staging.create().map_err(restoring)?;
+        append(&file, bytes).map_err(restoring)?;
+        let modified = i64::try_from(wanted.modified.as_nanosecond()).unwrap_or_default();
+        set_modified(&file, modified).map_err(|errno| restoring(errno.into()))?;
+        self.move_to(&self.staging.directory, &content.to_string(), path)?;
+        Ok(())
+    }
+
+    /// Whether the file at `path` has this content: a power cut may leave a file that has its stamp
+    /// alone.
+    fn has(&self, bytes: &[u8], path: &RemotePath) -> bool {
+        let Ok((file, _)) = self.tree.file(path) else {
+            return false;
+        };
+        let mut found = Vec::with_capacity(bytes.len() + 1);
+        let read = file.take(bytes.len() as u64 + 1).read_to_end(&mut found);
+        read.is_ok() && found == bytes
+    }
+
+    /// The directory for the file at `path`.
+    fn target(&mut self, path: &RemotePath) -> Result<Arc<OwnedFd>, StoreError> {
+        if let Some(near) = self.near.find(path) {
+            return Ok(near);
+        }
+        let made = make_parent(self.tree, path, self.dirty)?;
+        Ok(self.near.keep(path, made))
     }
 
     fn rename(
@@ -162,12 +235,7 @@ impl Publisher<'_> {
         path: &RemotePath,
     ) -> Result<Arc<OwnedFd>, StoreError> {
         for _ in 0..ATTEMPTS_MAX {
-            let target = if let Some(near) = self.near.find(path) {
-                near
-            } else {
-                let made = make_parent(self.tree, path, self.dirty)?;
-                self.near.keep(path, made)
-            };
+            let target = self.target(path)?;
             let _replaced = self.reaper.hold(&*target, path.file_name());
             let Err(error) = rename_file(source, name, &target, path.file_name()) else {
                 return Ok(target);

@@ -16,6 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr, write};
 
+use super::packs::Packs;
 use super::whole::{MANY_MIN, WholeSync};
 use super::{Health, confine, failed};
 use crate::content::{ContentId, Stamp};
@@ -32,6 +33,9 @@ const SECOND_NS: i64 = 1_000_000_000;
 /// The directory of staged files.
 pub(super) struct Staging {
     pub(super) directory: OwnedFd,
+    pub(super) packs: Packs,
+    /// Whether the file system has files without a name.
+    pub(super) is_loose_possible: bool,
     pub(super) health: Health,
     pub(super) whole: WholeSync,
     /// Bytes of free space that uploads leave alone.
@@ -62,12 +66,14 @@ struct LocalUpload {
 
 impl Staging {
     /// Takes the directory; it must be on the file system of the tree.
-    pub(super) fn new(directory: OwnedFd, reserve: u64) -> Result<Self, StoreError> {
+    pub(super) fn new(directory: OwnedFd, packs: Packs, reserve: u64) -> Result<Self, StoreError> {
         let whole = directory
             .try_clone()
             .map_err(|error| failed("opening the staging directory again", error))?;
         let mut staging = Self {
             directory,
+            packs,
+            is_loose_possible: false,
             whole: WholeSync::new(whole),
             health: Health::default(),
             reserve,
@@ -101,11 +107,16 @@ impl Staging {
 
     pub(super) fn seal_all(&self, contents: &[Unsealed]) -> Result<Vec<Sealed>, StoreError> {
         self.health.check()?;
-        if contents.len() >= MANY_MIN {
+        let ids = || contents.iter().map(|unsealed| unsealed.content);
+        let ends = self.packs.flush(ids());
+        let ends = ends.map_err(|error| failed("writing small contents down", error))?;
+        self.packs.sync(ends, &self.health)?;
+        let files: Vec<ContentId> = ids().filter(|id| !self.packs.is_loose(*id)).collect();
+        if files.len() >= MANY_MIN {
             self.whole.sync(&self.health)?;
         } else {
-            for unsealed in contents {
-                let synced = self.sync(unsealed.content);
+            for content in files {
+                let synced = self.sync(content);
                 synced.map_err(|source| {
                     self.health.lose(StoreError::Io {
                         during: "making a staged file durable",
@@ -130,6 +141,9 @@ impl Staging {
 
     /// Removes a staged content, if it is there.
     pub(super) fn discard(&self, content: ContentId) -> Result<(), Errno> {
+        if self.packs.take(content).is_some() {
+            return Ok(());
+        }
         match unlinkat(&self.directory, content.to_string(), AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno),
@@ -156,10 +170,7 @@ impl Staging {
 
     pub(super) fn create(&self) -> io::Result<(ContentId, OwnedFd)> {
         fault::point("store.stage.create")?;
-        let mut random = [0; 16];
-        aws_lc_rs::rand::fill(&mut random)
-            .map_err(|_| io::Error::other("no random numbers are to be had"))?;
-        let content = ContentId::from_random(random);
+        let content = new_content()?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = openat(&self.directory, content.to_string(), flags, FILE_MODE)?;
@@ -193,8 +204,13 @@ impl Staging {
     pub(super) fn make_durable(&self, file: &OwnedFd) -> io::Result<Stamp> {
         set_modified(file, self.clock.next())?;
         sync_file(file)?;
-        confine::stamp(&fstat(file)?)
-            .ok_or_else(|| io::Error::other("the staged file is not a regular file"))
+        stamp(file)
+    }
+
+    /// Gives a content its own modification time.
+    pub(super) fn stamp(&self, file: &OwnedFd) -> io::Result<Stamp> {
+        set_modified(file, self.clock.next())?;
+        stamp(file)
     }
 
     fn probe_step(&self) -> Result<i64, StoreError> {
@@ -243,23 +259,25 @@ impl LocalUpload {
         self.n_promised -= n;
         self.staging.promised.fetch_sub(n, Ordering::Relaxed);
     }
+}
 
-    fn append(&mut self, mut piece: &[u8]) -> io::Result<()> {
-        fault::point("store.stage.write")?;
-        while !piece.is_empty() {
-            let n = retry_on_intr(|| write(&self.file, piece))?;
-            if n == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            piece = &piece[n..];
+/// Writes a piece behind what a staged file has.
+pub(super) fn append(file: &OwnedFd, mut piece: &[u8]) -> io::Result<()> {
+    fault::point("store.stage.write")?;
+    while !piece.is_empty() {
+        let n = retry_on_intr(|| write(file, piece))?;
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
         }
-        fault::point("store.stage.write.after")
+        piece = &piece[n..];
     }
+    fault::point("store.stage.write.after")
+}
 
-    fn stamp(&self) -> io::Result<Stamp> {
-        confine::stamp(&fstat(&self.file)?)
-            .ok_or_else(|| io::Error::other("the staged file is not a regular file"))
-    }
+/// What a staged file is recognised by.
+fn stamp(file: &OwnedFd) -> io::Result<Stamp> {
+    confine::stamp(&fstat(file)?)
+        .ok_or_else(|| io::Error::other("the staged file is not a regular file"))
 }
 
 impl Upload for LocalUpload {
@@ -270,8 +288,7 @@ impl Upload for LocalUpload {
         }
         let size = piece.len() as u64;
         self.n_unchecked += size;
-        self.append(piece)
-            .map_err(|error| failed("writing a staged file", error))?;
+        append(&self.file, piece).map_err(|error| failed("writing a staged file", error))?;
         self.fulfil(size);
         Ok(())
     }
@@ -292,10 +309,8 @@ impl Upload for LocalUpload {
     }
 
     fn finish(mut self: Box<Self>) -> Result<Unsealed, StoreError> {
-        let stamp = set_modified(&self.file, self.staging.clock.next())
-            .map_err(io::Error::from)
-            .and_then(|()| self.stamp())
-            .map_err(|error| failed("ending a staged file", error))?;
+        let stamp = self.staging.stamp(&self.file);
+        let stamp = stamp.map_err(|error| failed("ending a staged file", error))?;
         self.is_kept = true;
         Ok(Unsealed {
             content: self.content,
@@ -314,7 +329,14 @@ impl Drop for LocalUpload {
     }
 }
 
-fn sync_file(file: &OwnedFd) -> io::Result<()> {
+pub(super) fn new_content() -> io::Result<ContentId> {
+    let mut random = [0; 16];
+    aws_lc_rs::rand::fill(&mut random)
+        .map_err(|_| io::Error::other("no random numbers are to be had"))?;
+    Ok(ContentId::from_random(random))
+}
+
+pub(super) fn sync_file(file: &OwnedFd) -> io::Result<()> {
     fault::point("store.seal.fsync")?;
     // Linux file systems log the name of a new file together with its inode, so that the staging
     // directory needs no sync of its own for recovery to find the file.
@@ -322,7 +344,7 @@ fn sync_file(file: &OwnedFd) -> io::Result<()> {
     fault::point("store.seal.fsync.after")
 }
 
-fn set_modified(file: &OwnedFd, time_ns: i64) -> Result<(), Errno> {
+pub(super) fn set_modified(file: &OwnedFd, time_ns: i64) -> Result<(), Errno> {
     let times = Timestamps {
         last_access: Timespec {
             tv_sec: 0,
