@@ -44,7 +44,7 @@ use crate::protocol::Conditions;
 
 /// Requests that are under way at a time, unless the user says otherwise: measured, more of them win
 /// nothing where client and server share two cores.
-pub const JOBS: usize = 3;
+pub const JOBS: usize = 4;
 /// Most requests under way at a time.
 pub const JOBS_MAX: usize = 64;
 /// Files that may be deleted in one run, unless the user says otherwise.
