@@ -52,7 +52,7 @@ pub(super) fn start(
     thread.expect("a process that can run a server can start its first threads")
 }
 
-/// The same, and a failure goes to the log: the next start finds everything where it is.
+/// Settles what is published. A failure goes to the log: the next start finds everything where it is.
 pub(super) fn settle_and_say(parts: &Parts, worker: &Mutex<Worker>) {
     // A store that takes no more changes has said so.
     if parts.store.unsettled() == 0 || parts.store.check().is_err() {

@@ -125,16 +125,12 @@ impl Upload for LooseUpload {
     fn seal(self: Box<Self>) -> Result<Sealed, StoreError> {
         let staging = Arc::clone(&self.staging);
         let unsealed = self.end()?;
-        let sealed = staging.seal_all(&[unsealed]);
-        if sealed.is_err() {
-            let _ = staging.discard(unsealed.content);
+        let Unsealed { content, stamp } = unsealed;
+        if let Err(error) = staging.seal_all(&[unsealed]) {
+            let _ = staging.discard(content);
+            return Err(error);
         }
-        Ok(Sealed {
-            content: unsealed.content,
-            stamp: sealed?
-                .first()
-                .map_or(unsealed.stamp, |sealed| sealed.stamp),
-        })
+        Ok(Sealed { content, stamp })
     }
 
     fn finish(self: Box<Self>) -> Result<Unsealed, StoreError> {
