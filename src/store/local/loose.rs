@@ -18,6 +18,15 @@ use crate::content::ContentId;
 use crate::fault;
 use crate::store::{Sealed, StoreError, Unsealed, Upload};
 
+/// How a file without a name is named: link(2).
+#[derive(Clone, Copy)]
+pub(super) enum Naming {
+    /// Not every kernel lets every process do so.
+    ByDescriptor,
+    /// Through its number under `/proc/self/fd`, which is the slower way.
+    ByNumber,
+}
+
 /// A small content that is arriving.
 pub(super) struct LooseUpload {
     staging: Arc<Staging>,
@@ -27,7 +36,7 @@ pub(super) struct LooseUpload {
 impl Staging {
     /// Begins a content of `size` bytes that comes with many others.
     pub(super) fn begin_many(self: Arc<Self>, size: u64) -> Result<Box<dyn Upload>, StoreError> {
-        if size > PACKED_SIZE_MAX || !self.is_loose_possible || !self.packs.has_room() {
+        if size > PACKED_SIZE_MAX || self.naming.is_none() || !self.packs.has_room() {
             return self.begin(Some(size));
         }
         self.health.check()?;
@@ -59,7 +68,8 @@ impl Staging {
         let Some(file) = self.packs.take(content) else {
             return Ok(());
         };
-        link(tree, &file, &self.directory, &content.to_string()).map_err(keeping)?;
+        let linked = self.link(tree, &file, &self.directory, &content.to_string());
+        linked.map_err(keeping)?;
         sync_file(&file).map_err(|source| {
             self.health.lose(StoreError::Io {
                 during: "making a staged file durable",
@@ -68,33 +78,52 @@ impl Staging {
         })
     }
 
-    /// Whether loose files can be made here, and be given names.
-    pub(super) fn probe_loose(&self, tree: &Tree) -> bool {
-        let probe = || -> io::Result<()> {
+    /// How loose files get their names here, if they can be made at all.
+    pub(super) fn probe_naming(&self, tree: &Tree) -> Option<Naming> {
+        let probe = |naming| -> io::Result<()> {
             let (content, file) = (new_content()?, self.open_loose()?);
-            link(tree, &file, &self.directory, &content.to_string())?;
+            link(naming, tree, &file, &self.directory, &content.to_string())?;
             Ok(self.discard(content)?)
         };
-        probe().is_ok()
+        let mut namings = [Naming::ByDescriptor, Naming::ByNumber].into_iter();
+        namings.find(|naming| probe(*naming).is_ok())
+    }
+
+    /// Gives a loose file its first name, or finds that this is taken.
+    pub(super) fn publish_loose(
+        &self,
+        tree: &Tree,
+        file: &OwnedFd,
+        directory: &OwnedFd,
+        name: &str,
+    ) -> io::Result<()> {
+        fault::point("store.publish.link")?;
+        self.link(tree, file, directory, name)?;
+        fault::point("store.publish.link.after")
+    }
+
+    fn link(&self, tree: &Tree, file: &OwnedFd, directory: &OwnedFd, name: &str) -> io::Result<()> {
+        let naming = self.naming.unwrap_or(Naming::ByNumber);
+        link(naming, tree, file, directory, name)
     }
 }
 
-/// Gives a loose file its first name, or finds that this is taken.
-pub(super) fn publish_loose(
+fn link(
+    naming: Naming,
     tree: &Tree,
     file: &OwnedFd,
     directory: &OwnedFd,
     name: &str,
 ) -> io::Result<()> {
-    fault::point("store.publish.link")?;
-    link(tree, file, directory, name)?;
-    fault::point("store.publish.link.after")
-}
-
-fn link(tree: &Tree, file: &OwnedFd, directory: &OwnedFd, name: &str) -> io::Result<()> {
-    let number = file.as_raw_fd().to_string();
-    let flags = AtFlags::SYMLINK_FOLLOW;
-    Ok(linkat(&tree.descriptors, number, directory, name, flags)?)
+    match naming {
+        Naming::ByDescriptor => linkat(file, "", directory, name, AtFlags::EMPTY_PATH)?,
+        Naming::ByNumber => {
+            let number = file.as_raw_fd().to_string();
+            let flags = AtFlags::SYMLINK_FOLLOW;
+            linkat(&tree.descriptors, number, directory, name, flags)?;
+        }
+    }
+    Ok(())
 }
 
 impl LooseUpload {
@@ -135,5 +164,32 @@ impl Upload for LooseUpload {
 
     fn finish(self: Box<Self>) -> Result<Unsealed, StoreError> {
         self.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packs::Packs;
+    use super::*;
+
+    #[test]
+    fn a_name_is_given_in_either_way_and_never_taken_over() {
+        let scratch = tempfile::tempdir().unwrap();
+        let tree = Tree::open(scratch.path()).unwrap();
+        let directory = || tree.directory("").unwrap();
+        let packs = Packs::open(directory(), 16).unwrap();
+        let staging = Staging::new(directory(), packs, 0).unwrap();
+        let best = staging.probe_naming(&tree).unwrap();
+        for naming in [best, Naming::ByNumber] {
+            let (content, file) = staging.create_loose().unwrap();
+            append(&file, b"first").unwrap();
+            let name = content.to_string();
+            link(naming, &tree, &file, &directory(), &name).unwrap();
+            let (_, other) = staging.create_loose().unwrap();
+            let error = link(naming, &tree, &other, &directory(), &name).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+            let found = std::fs::read(scratch.path().join(name)).unwrap();
+            assert_eq!(found, b"first");
+        }
     }
 }

@@ -89,7 +89,9 @@ impl LocalStore {
         let packs = Packs::open(packs, n_files_max())
             .map_err(|error| failed("reading .fsvc/packs", error))?;
         let mut staging = Staging::new(staged, packs, reserve)?;
-        staging.is_loose_possible = is_worth_packing(&private) && staging.probe_loose(&tree);
+        if is_worth_packing(&private) {
+            staging.naming = staging.probe_naming(&tree);
+        }
         Ok(Self {
             tree,
             attached: Attachments(attached),

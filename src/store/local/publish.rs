@@ -14,7 +14,6 @@ use super::attached::Attachments;
 use super::confine::{Tree, stamp, status};
 use super::directories::{Dirty, Near, clear_hollow, make_parent, parent, prune};
 use super::failed;
-use super::loose::publish_loose;
 use super::reaper::Reaper;
 use super::staging::{Staging, append, set_modified};
 use crate::content::{ContentId, Stamp};
@@ -93,7 +92,9 @@ impl Publisher<'_> {
         let publishing = |error| failed("publishing a small file", error);
         for _ in 0..ATTEMPTS_MAX {
             let target = self.target(path)?;
-            let linked = publish_loose(self.tree, file, &target, path.file_name());
+            let linked = self
+                .staging
+                .publish_loose(self.tree, file, &target, path.file_name());
             let Err(error) = linked else {
                 return Ok(Published::Unsettled);
             };
@@ -101,9 +102,11 @@ impl Publisher<'_> {
                 Some(Errno::NOENT) => self.near.forget(),
                 Some(Errno::EXIST) => {
                     // A name is taken over by a rename alone.
-                    let (staging, name) = (&self.staging.directory, content.to_string());
-                    publish_loose(self.tree, file, staging, &name).map_err(publishing)?;
-                    self.move_to(staging, &name, path)?;
+                    let (staging, name) = (self.staging, content.to_string());
+                    staging
+                        .publish_loose(self.tree, file, &staging.directory, &name)
+                        .map_err(publishing)?;
+                    self.move_to(&staging.directory, &name, path)?;
                     return Ok(Published::Unsettled);
                 }
                 Some(Errno::XDEV) => return Err(StoreError::Confined(path.clone())),

@@ -16,6 +16,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr, write};
 
+use super::loose::Naming;
 use super::packs::Packs;
 use super::whole::{MANY_MIN, WholeSync};
 use super::{Health, confine, failed};
@@ -34,8 +35,8 @@ const SECOND_NS: i64 = 1_000_000_000;
 pub(super) struct Staging {
     pub(super) directory: OwnedFd,
     pub(super) packs: Packs,
-    /// Whether the file system has files without a name.
-    pub(super) is_loose_possible: bool,
+    /// How files without a name get one, where they are worth it.
+    pub(super) naming: Option<Naming>,
     pub(super) health: Health,
     pub(super) whole: WholeSync,
     /// Bytes of free space that uploads leave alone.
@@ -73,7 +74,7 @@ impl Staging {
         let mut staging = Self {
             directory,
             packs,
-            is_loose_possible: false,
+            naming: None,
             whole: WholeSync::new(whole),
             health: Health::default(),
             reserve,
