@@ -58,14 +58,14 @@ impl<'t> Dedup<'t> {
     }
 }
 
-/// The record that a request about files made.
-pub(super) fn of_request(
+/// The record that each request about files made.
+pub(super) fn of_requests(
     transaction: &ReadTransaction,
-    identity: &SpiffeId,
-    id: &DedupId,
-) -> Result<Option<Sequence>, DatabaseError> {
+    asked: &[(&SpiffeId, &DedupId)],
+) -> Result<Vec<Option<Sequence>>, DatabaseError> {
     let records = transaction.open_table(DEDUP).map_err(fault)?;
-    find(&records, &request_key(identity, id))
+    let keys = asked.iter().map(|(identity, id)| request_key(identity, id));
+    keys.map(|key| find(&records, &key)).collect()
 }
 
 fn find(

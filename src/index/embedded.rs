@@ -153,9 +153,12 @@ impl Index for EmbeddedIndex {
         })
     }
 
-    fn request(&self, identity: &SpiffeId, id: &DedupId) -> Result<Option<Sequence>, IndexError> {
+    fn requests(
+        &self,
+        asked: &[(&SpiffeId, &DedupId)],
+    ) -> Result<Vec<Option<Sequence>>, IndexError> {
         self.database
-            .read(|transaction| Ok(dedup::of_request(transaction, identity, id)?))
+            .read(|transaction| Ok(dedup::of_requests(transaction, asked)?))
     }
 
     fn totals(&self) -> Result<Totals, IndexError> {
@@ -357,7 +360,7 @@ impl From<DatabaseError> for IndexError {
             | DatabaseError::Open { .. }
             | DatabaseError::OutOfSpace(_)
             | DatabaseError::SyncFailed(_)
-            | DatabaseError::Engine(_) => Self::Engine(Box::new(error)),
+            | DatabaseError::Engine(_) => Self::Engine(Arc::new(error)),
         }
     }
 }

@@ -9,6 +9,8 @@ mod history;
 mod tables;
 mod topics;
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use crate::filter::TopicFilter;
@@ -60,12 +62,12 @@ pub struct Totals {
 }
 
 /// A fault of the index itself.
-#[derive(Debug, Error)]
+#[derive(Debug, Clone, Error)]
 pub enum IndexError {
     #[error("the index is damaged: {0}")]
     Damaged(String),
     #[error("the index cannot be used")]
-    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Engine(#[source] Arc<dyn std::error::Error + Send + Sync>),
 }
 
 /// What the log says now.
@@ -110,11 +112,22 @@ pub trait Index: Send + Sync {
     /// The engine failed.
     fn n_after(&self, topic: &Topic, position: Sequence) -> Result<u64, IndexError>;
 
-    /// The record that a request about files made, under an id of an identity, while it is kept.
+    /// The record that each request about files made, under an id of an identity, while it is kept.
     ///
     /// # Errors
     /// The engine failed.
-    fn request(&self, identity: &SpiffeId, id: &DedupId) -> Result<Option<Sequence>, IndexError>;
+    fn requests(
+        &self,
+        asked: &[(&SpiffeId, &DedupId)],
+    ) -> Result<Vec<Option<Sequence>>, IndexError>;
+
+    /// The same of one request.
+    ///
+    /// # Errors
+    /// The engine failed.
+    fn request(&self, identity: &SpiffeId, id: &DedupId) -> Result<Option<Sequence>, IndexError> {
+        Ok(self.requests(&[(identity, id)])?.pop().flatten())
+    }
 
     /// Numbers about the whole log.
     ///

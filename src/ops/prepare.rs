@@ -6,6 +6,7 @@
 use super::Parts;
 use super::job::CommitError;
 use super::repeat::record_at;
+use crate::index::IndexError;
 use crate::log::{Change, Condition, Conflict, Draft, Sequence};
 use crate::path::RemotePath;
 use crate::store::{Sealed, StoreError};
@@ -18,9 +19,17 @@ pub(super) fn prepare(
     published: Sequence,
     mut drafts: Vec<&mut Draft>,
 ) -> Vec<Result<(), CommitError>> {
+    let repeats = match repeats(parts, &drafts) {
+        Ok(repeats) => repeats,
+        Err(error) => {
+            let refused = |_| Err(CommitError::Index(error.clone()));
+            return drafts.iter().map(refused).collect();
+        }
+    };
     let settled: Vec<_> = drafts
         .iter_mut()
-        .map(|draft| settle(parts, published, draft))
+        .zip(repeats)
+        .map(|(draft, repeats)| settle(parts, published, draft, repeats))
         .collect();
     let accepted = drafts.iter().zip(&settled);
     let accepted = accepted.filter(|(_, settled)| settled.is_ok());
@@ -55,15 +64,33 @@ fn places(draft: &Draft) -> impl Iterator<Item = (&RemotePath, Option<Sealed>)> 
     })
 }
 
+/// The record that each draft repeats, in their order.
+fn repeats(parts: &Parts, drafts: &[&mut Draft]) -> Result<Vec<Option<Sequence>>, IndexError> {
+    let mut asked = Vec::new();
+    for draft in drafts {
+        asked.extend(draft.request_id.as_ref().map(|id| (&draft.identity, id)));
+    }
+    if asked.is_empty() {
+        return Ok(vec![None; drafts.len()]);
+    }
+    let mut found = parts.index.requests(&asked)?.into_iter();
+    let of_draft = |draft: &&mut Draft| {
+        let id = draft.request_id.as_ref();
+        id.and_then(|_| found.next().flatten())
+    };
+    Ok(drafts.iter().map(of_draft).collect())
+}
+
 /// Holds a draft against what the log does not know. What was done already is not held against the
 /// tree of today.
-fn settle(parts: &Parts, published: Sequence, draft: &mut Draft) -> Result<(), CommitError> {
-    if let Some(id) = &draft.request_id {
-        let found = parts.index.request(&draft.identity, id);
-        let found = found.map_err(CommitError::Index)?;
-        if let Some(sequence) = found.filter(|found| *found <= published) {
-            return Err(repeated(parts, sequence));
-        }
+fn settle(
+    parts: &Parts,
+    published: Sequence,
+    draft: &mut Draft,
+    repeats: Option<Sequence>,
+) -> Result<(), CommitError> {
+    if let Some(sequence) = repeats.filter(|sequence| *sequence <= published) {
+        return Err(repeated(parts, sequence));
     }
     parts.store.check().map_err(CommitError::Store)?;
     // What was found is there by another program's doing, as the draft says itself.

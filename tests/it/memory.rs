@@ -401,14 +401,21 @@ impl Index for Memory {
         Ok(after.count() as u64)
     }
 
-    fn request(&self, identity: &SpiffeId, id: &DedupId) -> Result<Option<Sequence>, IndexError> {
+    fn requests(
+        &self,
+        asked: &[(&SpiffeId, &DedupId)],
+    ) -> Result<Vec<Option<Sequence>>, IndexError> {
         let state = self.state();
-        let is_it = |record: &&Record| {
-            record.matter.message().is_none()
-                && record.identity == *identity
-                && record.request_id.as_ref() == Some(id)
-        };
-        Ok(state.kept.iter().find(is_it).map(|record| record.sequence))
+        let found = asked.iter().map(|(identity, id)| {
+            let is_it = |record: &&Record| {
+                record.matter.message().is_none()
+                    && record.identity == **identity
+                    && record.request_id.as_ref() == Some(id)
+            };
+            let found = state.kept.iter().find(is_it);
+            found.map(|record| record.sequence)
+        });
+        Ok(found.collect())
     }
 
     fn totals(&self) -> Result<Totals, IndexError> {
