@@ -3,6 +3,8 @@
 //! What goes out is packed, hashed and sent by one thread; of what is answered only as much is believed
 //! as was asked.
 
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 use tokio_rustls::TlsStream;
 
@@ -32,6 +34,18 @@ pub struct ManyPut {
     pub attributes: Option<Attributes>,
 }
 
+/// The content of one of them.
+struct OneOf {
+    files: Arc<Vec<ManyPut>>,
+    number: usize,
+}
+
+impl AsRef<[u8]> for OneOf {
+    fn as_ref(&self) -> &[u8] {
+        &self.files[self.number].content
+    }
+}
+
 /// One of many contents that are staged for a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StagedOne {
@@ -54,6 +68,15 @@ impl Client {
         files: Vec<ManyPut>,
         request_id: Option<DedupId>,
     ) -> Result<Vec<Result<u64, ErrorReply>>, ClientError> {
+        self.put_all(&Arc::new(files), request_id).await
+    }
+
+    /// The same, for whoever may have to send them again.
+    pub(super) async fn put_all(
+        &self,
+        files: &Arc<Vec<ManyPut>>,
+        request_id: Option<DedupId>,
+    ) -> Result<Vec<Result<u64, ErrorReply>>, ClientError> {
         check(files.iter().map(|file| file.content.len()))?;
         let n = files.len();
         let request = PutMany {
@@ -61,16 +84,19 @@ impl Client {
             request_id,
             encoding: None,
         };
-        let items = files.into_iter().map(|file| {
+        let files = Arc::clone(files);
+        let items = (0..n).map(move |number| {
+            let file = &files[number];
             let line = PackedPut {
-                path: Some(file.path),
+                path: Some(file.path.clone()),
                 size: file.content.len() as u64,
                 digest: Digest::of(&file.content),
                 if_absent: file.conditions.if_absent,
                 if_version: file.conditions.if_version,
                 attributes: file.attributes,
             };
-            (line, file.content)
+            let files = Arc::clone(&files);
+            (line, OneOf { files, number })
         });
         let done: PutManyDone = self.send_packed(Op::PutMany(request), items).await?;
         let versions = done.versions.into_iter();
@@ -121,7 +147,7 @@ impl Client {
     async fn send_packed<T: DeserializeOwned>(
         &self,
         request: Op,
-        items: impl Iterator<Item = (PackedPut, Vec<u8>)> + Send + 'static,
+        items: impl Iterator<Item = (PackedPut, impl AsRef<[u8]>)> + Send + 'static,
     ) -> Result<T, ClientError> {
         let mut link = self.link().await?;
         let id = link.next_id();
@@ -200,7 +226,7 @@ fn answers<T>(
 async fn send<IO: Transport>(
     connection: &mut Connection<IO>,
     mut request: Request,
-    mut items: impl Iterator<Item = (PackedPut, Vec<u8>)>,
+    mut items: impl Iterator<Item = (PackedPut, impl AsRef<[u8]>)>,
     may_shrink: bool,
 ) -> Result<u64, ConnectionError> {
     let mut packed = Vec::with_capacity(2 * PIECE_SIZE);
@@ -238,14 +264,18 @@ async fn send<IO: Transport>(
 }
 
 /// Packs the next files, so many bytes and what the last of them has more; nothing when all are.
-fn pack(items: &mut impl Iterator<Item = (PackedPut, Vec<u8>)>, packed: &mut Vec<u8>, size: usize) {
+fn pack(
+    items: &mut impl Iterator<Item = (PackedPut, impl AsRef<[u8]>)>,
+    packed: &mut Vec<u8>,
+    size: usize,
+) {
     packed.clear();
     while packed.len() < size
         && let Some((line, content)) = items.next()
     {
         serde_json::to_writer(&mut *packed, &line).expect("the wire types are plain JSON");
         packed.push(b'\n');
-        packed.extend_from_slice(&content);
+        packed.extend_from_slice(content.as_ref());
     }
 }
 
