@@ -2,6 +2,7 @@
 //!
 //! The checksum covers all that follows it, so that a spoiled record is found when it is read.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -18,19 +19,19 @@ const LENGTH_SIZE: usize = 4;
 /// A record without a message's content.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+struct Header<'a> {
     sequence: Sequence,
-    identity: SpiffeId,
+    identity: Cow<'a, SpiffeId>,
     time: Timestamp,
     /// The latest time of any record up to this, in milliseconds, where that is not its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     clock_ms: Option<u64>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    changes: Vec<Change>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    replaced: Vec<u32>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    changes: Cow<'a, [Change]>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    replaced: Cow<'a, [u32]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    request_id: Option<DedupId>,
+    request_id: Option<Cow<'a, DedupId>>,
     #[serde(default, skip_serializing_if = "is_none_forgotten")]
     n_forgotten: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -82,12 +83,12 @@ pub(super) fn encode(record: &Record, clock_ms: u64) -> Vec<u8> {
     };
     let header = Header {
         sequence: record.sequence,
-        identity: record.identity.clone(),
+        identity: Cow::Borrowed(&record.identity),
         time: record.time,
         clock_ms: (clock_ms != milliseconds(record.time)).then_some(clock_ms),
-        changes: record.matter.changes().to_vec(),
-        replaced: record.replaced.clone(),
-        request_id: record.request_id.clone(),
+        changes: Cow::Borrowed(record.matter.changes()),
+        replaced: Cow::Borrowed(&record.replaced),
+        request_id: record.request_id.as_ref().map(Cow::Borrowed),
         n_forgotten: record.n_forgotten,
         message,
     };
@@ -117,7 +118,7 @@ pub(super) fn decode(sequence: Sequence, bytes: &[u8]) -> Result<Stored, LogErro
     let (header, content) = rest
         .split_at_checked(length)
         .ok_or_else(|| damaged("its header is cut off".to_owned()))?;
-    let header: Header =
+    let header: Header<'_> =
         serde_json::from_slice(header).map_err(|error| damaged(error.to_string()))?;
     if header.sequence != sequence {
         return Err(damaged(format!(
@@ -127,7 +128,7 @@ pub(super) fn decode(sequence: Sequence, bytes: &[u8]) -> Result<Stored, LogErro
     }
     let clock_ms = header.clock_ms.unwrap_or(milliseconds(header.time));
     let matter = match header.message {
-        None => Matter::Files(header.changes),
+        None => Matter::Files(header.changes.into_owned()),
         Some(message) => Matter::Message(Message {
             topic: message.topic,
             payload: match message.attached {
@@ -141,11 +142,11 @@ pub(super) fn decode(sequence: Sequence, bytes: &[u8]) -> Result<Stored, LogErro
     };
     let record = Record {
         sequence,
-        identity: header.identity,
+        identity: header.identity.into_owned(),
         time: header.time,
         matter,
-        replaced: header.replaced,
-        request_id: header.request_id,
+        replaced: header.replaced.into_owned(),
+        request_id: header.request_id.map(Cow::into_owned),
         n_forgotten: header.n_forgotten,
     };
     Ok(Stored { record, clock_ms })
