@@ -18,8 +18,9 @@ use super::job::Job;
 use crate::log::{Change, LogError};
 use crate::store::StoreError;
 
-/// How long something may wait to be settled.
-const PERIOD: Duration = Duration::from_secs(2);
+/// Time between two looks. What both find is settled: so that more can come together, and nothing waits
+/// for longer than two of it.
+const PERIOD: Duration = Duration::from_secs(1);
 /// Bytes that do not wait for that.
 pub(super) const UNSETTLED_SIZE_MAX: u64 = 64 << 20;
 
@@ -40,11 +41,14 @@ pub(super) fn start(
     told: Receiver<()>,
 ) -> JoinHandle<()> {
     let work = move || {
-        while !matches!(
-            told.recv_timeout(PERIOD),
-            Err(RecvTimeoutError::Disconnected)
-        ) {
-            settle_and_say(&parts, &worker);
+        let mut was_found = false;
+        loop {
+            match told.recv_timeout(PERIOD) {
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) if !was_found => {}
+                Ok(()) | Err(RecvTimeoutError::Timeout) => settle_and_say(&parts, &worker),
+            }
+            was_found = parts.store.unsettled() > 0;
         }
     };
     let thread = std::thread::Builder::new().name("settle".to_owned());
