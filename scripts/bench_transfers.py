@@ -173,7 +173,7 @@ def client(command):
     # What the kernel says of a child that ended counts what Python had when it was made.
     while process.poll() is None:
         try:
-            peak = max(peak, bench.memory(process.pid, "VmHWM"))
+            peak = max(peak, bench.used_memory(process.pid, "VmHWM"))
         except OSError:
             pass
         time.sleep(0.005)
@@ -253,14 +253,14 @@ def sync(bench_, d):
     server, fsvc = bench_.fsvc(d / "data-sync")
     environment = {"XDG_CACHE_HOME": str(d / "cache"), "XDG_STATE_HOME": str(d / "state")}
     os.environ.update(environment)
-    idle = bench.memory(server.pid, "VmRSS")
+    idle = bench.used_memory(server.pid, "VmRSS")
     _, own_idle = client(fsvc("ping"))
 
     def once(*command):
         pathlib.Path(f"/proc/{server.pid}/clear_refs").write_text("5")
         began = time.monotonic()
         out, own = client(fsvc(*command, "--json"))
-        took, peak = time.monotonic() - began, bench.memory(server.pid, "VmHWM")
+        took, peak = time.monotonic() - began, bench.used_memory(server.pid, "VmHWM")
         memory = f"over idle: client {own - own_idle:.0f} MiB, server {peak - idle:.0f} MiB"
         return took, summary(out)["n_moved"], memory
 
