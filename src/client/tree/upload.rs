@@ -143,16 +143,34 @@ pub(super) fn read_small(
         if size > MANY_SIZE_MAX {
             break;
         }
-        let mut content = vec![0; usize::try_from(size).unwrap_or(0)];
-        match (&file).read_exact(&mut content) {
-            // One that became longer is found out by its size.
-            Ok(()) if describe(&file)? == before => return Ok((content, before)),
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            Err(error) => return Err(error.into()),
+        let content = read_whole(&file, usize::try_from(size).unwrap_or(0))?;
+        if let Some(content) = content
+            && describe(&file)? == before
+        {
+            return Ok((content, before));
         }
     }
     Err(TreeError::Changing)
+}
+
+/// What a source holds, if that is so many bytes; asked for one more, it says so in one call. What has
+/// no size may hold something all the same, as under `/proc`.
+fn read_whole(mut source: impl Read, size: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut content = vec![0; size + 1];
+    let mut n = 0;
+    loop {
+        match source.read(&mut content[n..]) {
+            Ok(0) => break,
+            Ok(n_read) => n += n_read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if n >= size {
+            break;
+        }
+    }
+    content.truncate(size);
+    Ok((n == size).then_some(content))
 }
 
 /// What the server keeps with a file.
@@ -160,5 +178,34 @@ pub(super) const fn attributes(file: &LocalFile) -> Attributes {
     Attributes {
         modified: Some(file.modified),
         mode: Some(file.mode),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives at most so many bytes at a time.
+    struct Slow<'a>(&'a [u8], usize);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let n = buffer.len().min(self.1);
+            self.0.read(&mut buffer[..n])
+        }
+    }
+
+    #[test]
+    fn only_what_has_the_size_that_was_said_is_whole() {
+        let content = b"0123456789";
+        for step in [1, 3, 10, 100] {
+            let read = |size| read_whole(Slow(content, step), size).unwrap();
+            assert_eq!(read(content.len()), Some(content.to_vec()));
+            assert_eq!(read(content.len() + 1), None);
+        }
+        // With room for more it comes in one piece.
+        assert_eq!(read_whole(&content[..], content.len() - 1).unwrap(), None);
+        assert_eq!(read_whole(&content[..], 0).unwrap(), None);
+        assert_eq!(read_whole(&b""[..], 0).unwrap(), Some(Vec::new()));
     }
 }
