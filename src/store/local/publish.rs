@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, renameat, unlinkat};
+use rustix::fs::{AtFlags, RenameFlags, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
 use super::attached::Attachments;
@@ -239,8 +239,7 @@ impl Publisher<'_> {
     ) -> Result<Arc<OwnedFd>, StoreError> {
         for _ in 0..ATTEMPTS_MAX {
             let target = self.target(path)?;
-            let _replaced = self.reaper.hold(&*target, path.file_name());
-            let Err(error) = rename_file(source, name, &target, path.file_name()) else {
+            let Err(error) = self.rename_file(source, name, &target, path.file_name()) else {
                 return Ok(target);
             };
             match Errno::from_io_error(&error) {
@@ -262,12 +261,22 @@ impl Publisher<'_> {
             Errno::AGAIN,
         ))
     }
-}
 
-fn rename_file(source: &OwnedFd, name: &str, target: &OwnedFd, to: &str) -> io::Result<()> {
-    fault::point("store.publish.rename")?;
-    renameat(source, name, target, to)?;
-    fault::point("store.publish.rename.after")
+    fn rename_file(
+        &self,
+        source: &OwnedFd,
+        name: &str,
+        target: &OwnedFd,
+        to: &str,
+    ) -> io::Result<()> {
+        fault::point("store.publish.rename")?;
+        // Mostly nothing has the name yet. Not every file system can be asked for that.
+        if renameat_with(source, name, target, to, RenameFlags::NOREPLACE).is_err() {
+            let _replaced = self.reaper.hold(target, to);
+            renameat(source, name, target, to)?;
+        }
+        fault::point("store.publish.rename.after")
+    }
 }
 
 /// Removes a name; it may be gone already.
