@@ -45,10 +45,14 @@ pub(super) fn start(
         loop {
             match told.recv_timeout(PERIOD) {
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) if !was_found => {}
-                Ok(()) | Err(RecvTimeoutError::Timeout) => settle_and_say(&parts, &worker),
+                Err(RecvTimeoutError::Timeout) if !was_found => {
+                    was_found = parts.store.unsettled() > 0;
+                }
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {
+                    settle_and_say(&parts, &worker);
+                    was_found = false;
+                }
             }
-            was_found = parts.store.unsettled() > 0;
         }
     };
     let thread = std::thread::Builder::new().name("settle".to_owned());
